@@ -1,0 +1,1 @@
+"""Measurements of graphopt, and the models they are made on. Not installed."""

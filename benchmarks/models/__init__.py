@@ -1,0 +1,1 @@
+"""Builders of real architectures as ONNX: deterministic weights, no training framework."""
