@@ -1,0 +1,295 @@
+"""Is an optimized model still the same: run both on samples and compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+
+from graphopt.errors import MismatchError
+from graphopt.verification.compare import TOLERANCES, Answer, Difference, Tolerance, difference, varies
+from graphopt.verification.data import Data, given_samples
+from graphopt.verification.judge import Judge, JudgeError, load_onnxruntime, load_reference
+from graphopt.verification.sampling import Sample, Samples, find_samples
+from graphopt.verification.signature import inputs_of
+
+Status = Literal["verified", "unverified", "mismatch"]
+
+# Rounding steps inside a quantized model turn an allowed difference of 1e-7 into a whole step of a scale: equal
+# models, re-associated, were seen 3 % apart. They are held to the strict bound first; the wide one is said.
+QUANTIZED = TOLERANCES | {"float32": Tolerance(5e-2, 5e-2), "float16": Tolerance(5e-2, 5e-2)}
+QUANTIZED_NOTE = (
+    "rounding in this quantized model amplifies differences: held to 5 % of an output's largest value"
+)
+_QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One output that is not what it was.
+
+    Attributes:
+        output: Its name, or "" where the whole result could not be run.
+        sizes: Sizes of the sample that shows it.
+        error: Largest difference over the output's largest magnitude; inf where they can't be compared.
+        reason: The first place, or the error of the judge.
+    """
+
+    output: str
+    sizes: dict[str, int]
+    error: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        status: "unverified" where the original could not be run on any sample, or its outputs never vary.
+        judge: Which engine ran both; "" where none could.
+        samples: How many samples were compared.
+        sizes: Sizes of the dynamic dims, each vector once.
+        skipped: How many sampled sizes the original rejected.
+        errors: Largest relative error of each output.
+        mismatches: Outputs that differ in the first sample that shows a difference.
+        notes: Sentences for the reader: what could not be judged and why.
+        seconds: Time of this check; of the first check, with finding the samples.
+    """
+
+    status: Status
+    judge: str = ""
+    samples: int = 0
+    sizes: tuple[dict[str, int], ...] = ()
+    skipped: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+    mismatches: tuple[Mismatch, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def max_error(self) -> float:
+        """Largest relative error over all outputs."""
+        return max(self.errors.values(), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """The original's side, computed once."""
+
+    load: Callable[[ir.Model | Path], Judge]
+    judge: str
+    samples: tuple[Sample, ...]
+    skipped: int
+    random: frozenset[str]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+class Verifier:
+    """Compares candidates with one original, whose samples and answers are computed once.
+
+    Args:
+        original: The model as it was read; it must stay unchanged until `prepare` has run.
+        path: Its file; onnxruntime then reads it by itself, so that faults of our own reading show as well.
+        data: The user's samples: an .npz file, a folder of them, or feeds. They are compared beside our own.
+        seconds: Limit for finding samples and for each check; one sample is always compared.
+        seed: Of everything random.
+    """
+
+    def __init__(
+        self,
+        original: ir.Model,
+        *,
+        path: Path | None = None,
+        data: Data | None = None,
+        seconds: float = 10.0,
+        seed: int = 0,
+    ) -> None:
+        self._model = original
+        self._path = path
+        self._data = data
+        self._seconds = seconds
+        self._seed = seed
+        self._inputs = inputs_of(original)
+        self._input_names = tuple(v.name or "" for v in original.graph.inputs)
+        self._outputs = tuple(v.name or "" for v in original.graph.outputs)
+        self._tolerances = QUANTIZED if _is_quantized(original) else None
+        self._original: _Original | None = None
+
+    def prepare(self) -> None:
+        """Find samples and the original's answers; the first check does it otherwise.
+
+        Raises:
+            MismatchError: The original fails on every sample that the user gave.
+            UsageError: The user's samples can't be read.
+        """
+        if self._original is None:
+            start = time.perf_counter()
+            found = self._prepare()
+            self._original = replace(found, seconds=time.perf_counter() - start)
+
+    def check(self, model: ir.Model | Path) -> Verification:
+        """Compare one candidate with the original; the first sample that differs ends it.
+
+        Args:
+            model: A model in memory (its weights are not copied), or a file as it was written.
+
+        Raises:
+            MismatchError, UsageError: As `prepare`, where it has not run yet.
+        """
+        start = time.perf_counter()
+        self.prepare()
+        assert self._original is not None
+        found = self._compare(self._original, model)
+        return replace(found, seconds=time.perf_counter() - start)
+
+    def _prepare(self) -> _Original:
+        reasons: list[str] = []
+        given_reason = ""
+        for load in (load_onnxruntime, load_reference):
+            try:
+                judge = load(self._path or self._model)
+            except JudgeError as error:
+                reasons.append(str(error))
+                continue
+            given, given_reason = self._run_given(judge)
+            sampled = Samples(())
+            if given or self._data is None:
+                sampled = find_samples(self._model, judge.run, seconds=self._seconds / 2, seed=self._seed)
+            samples = (*given, *sampled.found)
+            if samples:
+                random, notes = self._meaning(judge, samples)
+                return _Original(load, judge.name, samples, sampled.skipped, random, notes, 0.0)
+            reasons.append(given_reason or f"no sampled size is legal: {sampled.reason}")
+        if self._data is not None and given_reason:
+            raise MismatchError(
+                f"the original fails on every given sample: {given_reason}",
+                hint="check --data against its inputs",
+            )
+        return _Original(load_onnxruntime, "", (), 0, frozenset(), tuple(reasons), 0.0)
+
+    def _run_given(self, judge: Judge) -> tuple[list[Sample], str]:
+        """The user's samples that the original accepts, and why it rejects the last other one."""
+        if self._data is None:
+            return [], ""
+        found, reason = [], ""
+        end = time.perf_counter() + self._seconds / 2
+        for sample in given_samples(self._data, self._inputs):
+            if found and time.perf_counter() > end:
+                break
+            try:
+                found.append(Sample(sample.feeds, sample.sizes, tuple(judge.run(sample.feeds))))
+            except JudgeError as error:
+                reason = f"{sample.source}: {error}"
+        return found, reason
+
+    def _meaning(self, judge: Judge, samples: Sequence[Sample]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Outputs that differ from run to run, and notes on those that say nothing."""
+        smallest = min(samples, key=lambda s: s.elements)
+        again = judge.run(smallest.feeds)
+        random, notes = [], []
+        for i, name in enumerate(self._outputs):
+            if difference(smallest.outputs[i], again[i]) != Difference(0.0):
+                random.append(name)
+                notes.append(f"output '{name}' is random: only its type and shape are compared")
+            elif not varies([s.outputs[i] for s in samples]):
+                notes.append(f"output '{name}' is empty, NaN or constant in all samples: not verified")
+        return frozenset(random), tuple(notes)
+
+    def _compare(self, original: _Original, candidate: ir.Model | Path) -> Verification:
+        base = Verification("unverified", original.judge, skipped=original.skipped, notes=original.notes)
+        if not original.samples:
+            return base
+        changed = self._changed_signature(candidate) if isinstance(candidate, ir.Model) else ""
+        if changed:
+            return replace(base, status="mismatch", mismatches=(Mismatch("", {}, float("inf"), changed),))
+        try:
+            judge = _load(original.load, candidate)
+        except JudgeError as error:
+            failed = Mismatch("", {}, float("inf"), f"the result does not load: {error}")
+            return replace(base, status="mismatch", mismatches=(failed,))
+        return self._compare_samples(original, judge, base)
+
+    def _changed_signature(self, candidate: ir.Model) -> str:
+        inputs = tuple(v.name or "" for v in candidate.graph.inputs)
+        outputs = tuple(v.name or "" for v in candidate.graph.outputs)
+        if inputs != self._input_names:
+            return f"inputs {list(self._input_names)} became {list(inputs)}"
+        return "" if outputs == self._outputs else f"outputs {list(self._outputs)} became {list(outputs)}"
+
+    def _compare_samples(self, original: _Original, judge: Judge, base: Verification) -> Verification:
+        errors: dict[str, float] = {}
+        sizes: list[dict[str, int]] = []
+        notes, widened, count = list(original.notes), False, 0
+        end = time.perf_counter() + self._seconds
+        for sample in original.samples:
+            if count and time.perf_counter() > end:
+                notes.append(f"time limit: {count} of {len(original.samples)} samples compared")
+                break
+            mismatches, wide = self._compare_sample(original, judge, sample, errors)
+            count, widened = count + 1, widened or wide
+            if sample.sizes not in sizes:
+                sizes.append(sample.sizes)
+            if mismatches:
+                return replace(
+                    base, status="mismatch", samples=count, sizes=tuple(sizes), errors=errors,
+                    mismatches=mismatches, notes=tuple(notes),
+                )  # fmt: skip
+        if widened:
+            notes.append(QUANTIZED_NOTE)
+        # As many notes as outputs: none of them said anything.
+        silent = len(original.notes) >= len(self._outputs)
+        status: Status = "unverified" if silent else "verified"
+        return replace(
+            base, status=status, samples=count, sizes=tuple(sizes), errors=errors, notes=tuple(notes)
+        )
+
+    def _compare_sample(
+        self, original: _Original, judge: Judge, sample: Sample, errors: dict[str, float]
+    ) -> tuple[tuple[Mismatch, ...], bool]:
+        """Mismatches of one sample, and whether the wide bound of quantized models was needed."""
+        try:
+            answers = judge.run(sample.feeds)
+        except JudgeError as error:
+            return (Mismatch("", sample.sizes, float("inf"), f"the result fails: {error}"),), False
+        found, widened = [], False
+        for name, wanted, got in zip(self._outputs, sample.outputs, answers, strict=True):
+            here = difference(wanted, got)
+            if name in original.random:
+                here = _type_difference(wanted, got)
+            elif here.reason is not None and self._tolerances is not None:
+                here = difference(wanted, got, self._tolerances)
+                widened = widened or here.reason is None
+            errors[name] = max(errors.get(name, 0.0), here.error)
+            if here.reason is not None:
+                found.append(Mismatch(name, sample.sizes, here.error, here.reason))
+        return tuple(found), widened
+
+
+def _load(load: Callable[[ir.Model | Path], Judge], candidate: ir.Model | Path) -> Judge:
+    """The result in the original's judge; onnxruntime where only it knows an operator of the result."""
+    try:
+        return load(candidate)
+    except JudgeError:
+        if load is load_onnxruntime:
+            raise
+        return load_onnxruntime(candidate)
+
+
+def _type_difference(wanted: Answer, got: Answer) -> Difference:
+    found = difference(wanted, got)
+    same = type(wanted) is type(got) and (
+        getattr(wanted, "shape", None),
+        getattr(wanted, "dtype", None),
+    ) == (getattr(got, "shape", None), getattr(got, "dtype", None))
+    return Difference(0.0) if same else found
+
+
+def _is_quantized(model: ir.Model) -> bool:
+    scopes = (model.graph, *model.functions.values())
+    return any(n.op_type in _QUANTIZERS for scope in scopes for n in scope.all_nodes())
