@@ -1,0 +1,55 @@
+"""The command line: `graphopt COMMAND`, one module a command, imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from graphopt import __version__
+from graphopt.cli.failures import exit_code_of
+
+COMMANDS = ("optimize", "inspect", "diff", "passes")
+
+
+class CommandLine(click.Group):
+    """A group whose commands are modules, and whose every end is one of the documented exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"graphopt.cli.{cmd_name}").command
+        return command
+
+    def main(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *,
+        standalone_mode: bool = True,
+        **extra: object,
+    ) -> object:
+        """Run a command and leave with its exit code."""
+
+        def run() -> object:
+            return super(CommandLine, self).main(
+                args,
+                prog_name or "graphopt",
+                standalone_mode=False,
+                **extra,  # type: ignore[arg-type]
+            )
+
+        if not standalone_mode:
+            return run()
+        sys.exit(exit_code_of(run))
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="graphopt")
+def main() -> None:
+    """Optimize ONNX models: fewer operators, the same answers, proved on samples."""

@@ -1,0 +1,67 @@
+# make demo            build a small recogniser, optimize it, verify it, print the report
+# make test            everything that a change must pass; make lint, make types and make check are its parts
+# make fuzz            the property tests, many more examples
+# make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
+#
+# The first run of a target makes its environment (network needed once); nothing else is installed by hand.
+
+PYTHON ?= python3
+VENV := .venv
+LINT := .venv-lint
+SOURCES := $(shell find graphopt passes kernels -name '*.py')
+ROOT := $(CURDIR)
+WORKERS ?= 2
+
+.PHONY: demo test lint types check fuzz bench-optimize clean
+
+test: lint types check
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/python -m benchmarks.models.recogniser demo/recogniser.onnx
+	$(VENV)/bin/graphopt optimize demo/recogniser.onnx -o demo/recogniser.opt.onnx --report demo/report.json
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# mypy and import-linter do not follow package_dir: they look at a regular install, from another folder.
+types: $(LINT)/.package
+	mkdir -p build/lint
+	ln -sfn $(ROOT)/benchmarks build/lint/benchmarks
+	cd build/lint && $(ROOT)/$(LINT)/bin/mypy --config-file $(ROOT)/pyproject.toml -p graphopt -p benchmarks
+	cd build/lint && $(ROOT)/$(LINT)/bin/lint-imports --config $(ROOT)/pyproject.toml
+
+check: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -n $(WORKERS) -m "not slow and not fuzz"
+
+fuzz: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -n $(WORKERS) -m "fuzz or not slow" --hypothesis-profile=fuzz
+
+bench-optimize: $(VENV)/.bench
+	$(VENV)/bin/python -m benchmarks.optimize $(if $(MODELS),$(MODELS),$(error give MODELS=folder)) \
+		$(if $(PEERS),--peers $(PEERS)) $(foreach name,$(ONLY),--only $(name)) $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(LINT) build demo *.egg-info
+
+$(VENV)/.installed: pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	touch $@
+
+$(LINT)/.installed: pyproject.toml setup.py
+	$(PYTHON) -m venv $(LINT)
+	rm -rf build/lib build/bdist.*
+	GRAPHOPT_NO_NATIVE=1 $(LINT)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" ".[dev]"
+	touch $@
+
+# build/lib keeps modules that are gone from the tree, and would install them.
+$(LINT)/.package: $(LINT)/.installed $(SOURCES)
+	rm -rf build/lib build/bdist.*
+	GRAPHOPT_NO_NATIVE=1 $(LINT)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --force-reinstall .
+	touch $@
