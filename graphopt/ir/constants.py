@@ -1,0 +1,60 @@
+"""The tensors behind values that never change: initializers and Constant nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["array", "constant", "node_constant"]
+
+
+def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor of an initializer that no input can override, or of a Constant node.
+
+    None for everything else. The bytes are not read.
+    """
+    if value is None:
+        return None
+    node = value.producer()
+    if node is not None:
+        return node_constant(node) if node.op_type == "Constant" and node.domain == "" else None
+    if value.const_value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return value.const_value
+
+
+def node_constant(node: ir.Node) -> ir.TensorProtocol | None:
+    """The tensor of a Constant node in whichever attribute it is kept.
+
+    None where the attribute refers to one of a function, and for sparse tensors.
+    """
+    for name, attr in node.attributes.data.items():
+        if attr.value is None:
+            continue
+        if name == "value":
+            tensor: ir.TensorProtocol = attr.value
+            return tensor
+        if name == "value_float":
+            return ir.tensor(np.array(attr.value, dtype=np.float32))
+        if name == "value_floats":
+            return ir.tensor(np.array(attr.value, dtype=np.float32).reshape(-1))
+        if name == "value_int":
+            return ir.tensor(np.array(attr.value, dtype=np.int64))
+        if name == "value_ints":
+            return ir.tensor(np.array(attr.value, dtype=np.int64).reshape(-1))
+        if name == "value_string":
+            return ir.StringTensor([_bytes(attr.value)], shape=ir.Shape(()))
+        if name == "value_strings":
+            strings = [_bytes(text) for text in attr.value]
+            return ir.StringTensor(strings, shape=ir.Shape((len(strings),)))
+    return None
+
+
+def array(value: ir.Value | None) -> np.ndarray | None:
+    """The contents of a constant value; reads the bytes. None where `constant` gives None."""
+    tensor = constant(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()

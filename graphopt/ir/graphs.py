@@ -1,0 +1,18 @@
+"""Bodies of operators: the graphs that a node has as attributes."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+__all__ = ["bodies"]
+
+
+def bodies(node: ir.Node) -> tuple[ir.Graph, ...]:
+    """The graphs among the node's attributes (then, else, body), in the order of attributes."""
+    found: tuple[ir.Graph, ...] = ()
+    for attr in node.attributes.data.values():
+        if attr.type is ir.AttributeType.GRAPH and attr.value is not None:
+            found = (*found, attr.value)
+        elif attr.type is ir.AttributeType.GRAPHS and attr.value is not None:
+            found = (*found, *attr.value)
+    return found

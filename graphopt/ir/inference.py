@@ -1,0 +1,358 @@
+"""Facts about values: element type, symbolic dims, partial contents; computed on demand.
+
+What is believed: types and dims of the main graph's inputs (equal `dim_param`s are equal dims),
+initializers that no input overrides, and what operators do. Shapes declared on outputs, in
+`value_info` and on inputs of bodies are hints of exporters and not believed: torch declares a
+growing cache with the shape of its first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from graphopt.ir.dims import Dim, broadcast, low, symbol
+from graphopt.ir.fact import (
+    MAX_ELEMENTS,
+    UNKNOWN,
+    Element,
+    Fact,
+    OptionalFact,
+    Ratio,
+    SequenceFact,
+    TensorFact,
+)
+from graphopt.ir.facts.registry import Attributes, InferenceContext, Results, find
+from graphopt.ir.graphs import bodies
+
+__all__ = [
+    "MAX_ELEMENTS",
+    "UNKNOWN",
+    "Element",
+    "Fact",
+    "Facts",
+    "OptionalFact",
+    "Ratio",
+    "SequenceFact",
+    "TensorFact",
+    "tensor_fact",
+]
+
+# Functions may not call themselves; a model in which they do ends here instead of never.
+MAX_CALL_DEPTH = 64
+
+
+class Facts:
+    """What is known of the values of a model, its bodies and function calls included.
+
+    A fact is computed when it is asked for and kept for the value, by identity. It stays right
+    while a graph is rewritten as long as values keep their contents; else `forget` it.
+
+    Attributes:
+        failures: Nodes whose inference raised, with the message; their outputs are unknown.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self.failures: dict[ir.Node, str] = {}
+        self._model = model
+        self._imports = model.opset_imports
+        self._cache: dict[ir.Value, Fact] = {}
+        self._binding: Attributes | None = None
+        self._depth = 0
+        self._owners: dict[ir.Graph, ir.Node] = {}
+        self._numbers: dict[str, int] = {}
+        self._names = {
+            str(dim.value)
+            for value in model.graph.inputs
+            for dim in value.shape or ()
+            if isinstance(dim, ir.SymbolicDim)
+        }
+
+    def of(self, value: ir.Value) -> Fact:
+        """What is known of the value; `UNKNOWN` where nothing is."""
+        fact = self._cache.get(value)
+        if fact is None:
+            self._compute(value)
+            fact = self._cache.get(value, UNKNOWN)
+        return fact
+
+    def dtype(self, value: ir.Value) -> ir.DataType | None:
+        """Element type of a tensor; None: unknown, or no tensor."""
+        fact = self.of(value)
+        return fact.dtype if type(fact) is TensorFact else None
+
+    def dims(self, value: ir.Value) -> tuple[Dim, ...] | None:
+        """Dims of a tensor; None: unknown rank, or no tensor."""
+        fact = self.of(value)
+        return fact.dims if type(fact) is TensorFact else None
+
+    def rank(self, value: ir.Value) -> int | None:
+        """Rank of a tensor; None: unknown, or no tensor."""
+        dims = self.dims(value)
+        return None if dims is None else len(dims)
+
+    def elements(self, value: ir.Value) -> tuple[Element, ...] | None:
+        """Partial contents of a small tensor; None: nothing is known of them."""
+        fact = self.of(value)
+        return fact.elements if type(fact) is TensorFact else None
+
+    def same_shape(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether the two are proven to have one shape."""
+        dims = self.dims(a)
+        return dims is not None and dims == self.dims(b)
+
+    def broadcasts_to(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether a legal broadcast of the two is proven to have exactly b's shape."""
+        source, target = self.dims(a), self.dims(b)
+        if source is None or target is None or len(source) > len(target):
+            return False
+        offset = len(target) - len(source)
+        return all(_gives_way(dim, target[offset + i]) for i, dim in enumerate(source))
+
+    def forget(self, value: ir.Value, downstream: bool = True) -> None:
+        """Drop what is known of the value and, unless told otherwise, of all that depends on it."""
+        seen: set[ir.Value] = set()
+        pending = [value]
+        while pending:
+            value = pending.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            self._cache.pop(value, None)
+            if not downstream:
+                continue
+            for node in value.consumers():
+                pending.extend(node.outputs)
+                for body in bodies(node):
+                    pending.extend(body.inputs)
+            graph = value.graph
+            if value.is_graph_output() and graph is not None and graph is not self._model.graph:
+                owner = self._owner(graph)
+                pending.extend(owner.outputs if owner is not None else ())
+                # What a body gives is what its next iteration takes.
+                pending.extend(graph.inputs if owner is not None else ())
+
+    def describe(self, value: ir.Value) -> str:
+        """The fact in words: "float32[batch, seq, 256]"."""
+        return describe(self.of(value))
+
+    def fresh(self, hint: str, low: int = 0, high: int | None = None) -> Dim:
+        """A symbol that no other dim of this model has; numbered in the order of asking."""
+        while True:
+            number = self._numbers.get(hint, 0)
+            self._numbers[hint] = number + 1
+            name = f"{hint}#{number}"
+            if name not in self._names:
+                return symbol(name, low, high)
+
+    # The rest is for operators with bodies (graphopt.ir.facts.control_flow).
+
+    def assume(self, value: ir.Value, fact: Fact) -> None:
+        """Take a fact as given: an input of a body, in one round of its fixed point."""
+        self._cache[value] = fact
+
+    def forget_body(self, graph: ir.Graph) -> None:
+        """Drop what is known of all values of a body and the bodies in it, inputs included."""
+        pending = [graph]
+        while pending:
+            graph = pending.pop()
+            for value in graph.inputs:
+                self._cache.pop(value, None)
+            for node in graph:
+                for value in node.outputs:
+                    self._cache.pop(value, None)
+                pending.extend(bodies(node))
+
+    def _compute(self, value: ir.Value) -> None:
+        """Fill the cache for the value; a stack of our own, graphs are deeper than Python's."""
+        cache = self._cache
+        stack = [value]
+        expanded: set[ir.Node] = set()
+        while stack:
+            value = stack[-1]
+            if value in cache:
+                stack.pop()
+                continue
+            node = value.producer()
+            if node is None:
+                cache[value] = self._source(value)
+                stack.pop()
+                continue
+            if node not in expanded:
+                expanded.add(node)
+                pending = [given for given in node.inputs if given is not None and given not in cache]
+                if pending:
+                    pending.reverse()
+                    stack.extend(pending)
+                    continue
+            # Inputs that are still missing now stand in a cycle: unknown.
+            stack.pop()
+            self._infer(node)
+
+    def _infer(self, node: ir.Node) -> None:
+        cache = self._cache
+        inputs = [None if given is None else cache.get(given, UNKNOWN) for given in node.inputs]
+        try:
+            results = self._results(node, inputs)
+        except Exception as error:
+            # A model that breaks an operator's rules is reported by the verifier, not here.
+            self.failures[node] = f"{type(error).__name__}: {error}"
+            results = ()
+        count = len(results)
+        for i, output in enumerate(node.outputs):
+            fact = results[i] if i < count else None
+            cache[output] = UNKNOWN if fact is None else fact
+
+    def _results(self, node: ir.Node, inputs: list[Fact | None]) -> Results:
+        graph = node.graph
+        imports = graph.opset_imports if graph is not None and graph.opset_imports else self._imports
+        function = self._model.functions.get(node.op_identifier()) if self._model.functions else None
+        if function is not None:
+            return self._call(function, node, inputs)
+        entry = find(node.domain, node.op_type)
+        if entry is None or entry.infer is None:
+            return ()
+        opset = node.version or imports.get(node.domain, 0)
+        return entry.infer(InferenceContext(self, node, inputs, opset, self._binding))
+
+    def _call(self, function: ir.Function, node: ir.Node, inputs: list[Fact | None]) -> Results:
+        """Facts of a call, from the function's body with the call's inputs and attributes."""
+        if self._depth >= MAX_CALL_DEPTH:
+            return ()
+        inner = Facts.__new__(Facts)
+        inner.failures, inner._model, inner._owners = self.failures, self._model, self._owners
+        inner._numbers, inner._names = self._numbers, self._names
+        inner._imports = function.opset_imports
+        inner._depth = self._depth + 1
+        inner._binding = _bound(function, node, self._binding)
+        inner._cache = {
+            parameter: (inputs[i] if i < len(inputs) else None) or UNKNOWN
+            for i, parameter in enumerate(function.inputs)
+        }
+        return [inner.of(output) for output in function.outputs]
+
+    def _source(self, value: ir.Value) -> Fact:
+        """The fact of a value that no node makes."""
+        if not value.is_graph_input():
+            tensor = value.const_value
+            return UNKNOWN if tensor is None else tensor_fact(tensor)
+        graph = value.graph
+        if graph is self._model.graph:
+            return self._declared(value)
+        owner = None if graph is None else self._owner(graph)
+        if owner is None:
+            return UNKNOWN
+        # An operator with a body fills in the facts of the body's inputs.
+        for given in owner.inputs:
+            if given is not None:
+                self.of(given)
+        self._infer(owner)
+        return self._cache.get(value, UNKNOWN)
+
+    def _declared(self, value: ir.Value) -> Fact:
+        """The fact of an input of the main graph."""
+        return declared_fact(value.type, [self._declared_dim(value, i) for i in range(len(value.shape))]
+                             if value.shape is not None else None)
+
+    def _declared_dim(self, value: ir.Value, axis: int) -> Dim:
+        assert value.shape is not None, "asked for a dim of a declared shape"
+        dim = value.shape[axis]
+        if isinstance(dim, int):
+            if dim >= 0:
+                return dim
+        elif dim.value is not None and dim.value not in ("", "?"):
+            return symbol(dim.value)
+        # Unknown: -1 and "?" are how some exporters write it.
+        name = f"{value.name}.{axis}"
+        return self.fresh(name) if name in self._names else symbol(name)
+
+    def _owner(self, graph: ir.Graph) -> ir.Node | None:
+        """The node whose body the graph is; None: a function's graph, or none of this model's."""
+        owner = self._owners.get(graph)
+        if owner is None or graph not in bodies(owner):
+            self._owners.clear()
+            pending: list[Iterable[ir.Node]] = [self._model.graph, *self._model.functions.values()]
+            while pending:
+                for node in pending.pop():
+                    for body in bodies(node):
+                        self._owners[body] = node
+                        pending.append(body)
+            owner = self._owners.get(graph)
+        return owner
+
+
+def tensor_fact(tensor: ir.TensorProtocol) -> TensorFact:
+    """The fact of a constant tensor; contents only of small ones.
+
+    Lazy and external floating-point data is not read: no shape was ever told by a bias.
+    """
+    dims = tuple([int(dim) for dim in tensor.shape])
+    dtype = tensor.dtype
+    size = 1
+    for dim in dims:
+        size *= dim
+    if size > MAX_ELEMENTS:
+        return TensorFact(dtype, dims, None)
+    return TensorFact(dtype, dims, _contents(tensor, dtype))
+
+
+def _contents(tensor: ir.TensorProtocol, dtype: ir.DataType) -> tuple[Element, ...] | None:
+    if dtype.is_floating_point():
+        if isinstance(tensor, (ir.ExternalTensor, ir.LazyTensor)):
+            return None
+        return tuple([float(element) for element in tensor.numpy().reshape(-1)])
+    if dtype is ir.DataType.STRING:
+        strings = tensor.numpy().reshape(-1).tolist()
+        return tuple([text.decode() if isinstance(text, bytes) else text for text in strings])
+    if dtype is ir.DataType.BOOL:
+        return tuple(tensor.numpy().reshape(-1).tolist())
+    if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128, ir.DataType.UNDEFINED):
+        return None
+    return tuple([int(element) for element in tensor.numpy().reshape(-1)])
+
+
+def declared_fact(declared: ir.TypeProtocol | None, dims: list[Dim] | None) -> Fact:
+    """The fact of a declared type; `dims` are those of a tensor (a sequence's are not believed)."""
+    if isinstance(declared, ir.SequenceType):
+        return SequenceFact(declared_fact(declared.elem_type, None))
+    if isinstance(declared, ir.OptionalType):
+        return OptionalFact(declared_fact(declared.elem_type, dims))
+    dtype = getattr(declared, "dtype", None)
+    return TensorFact(dtype, None if dims is None else tuple(dims), None)
+
+
+def describe(fact: Fact) -> str:
+    """A fact in words: "float32[batch, seq, 256]", "sequence(int64[...])"."""
+    if isinstance(fact, SequenceFact):
+        return f"sequence({describe(fact.element)})"
+    if isinstance(fact, OptionalFact):
+        return f"optional({describe(fact.element)})"
+    names = {ir.DataType.FLOAT: "float32", ir.DataType.DOUBLE: "float64"}
+    dtype = "?" if fact.dtype is None else names.get(fact.dtype, fact.dtype.name.lower())
+    dims = "..." if fact.dims is None else ", ".join(str(dim) for dim in fact.dims)
+    return f"{dtype}[{dims}]"
+
+
+def _gives_way(dim: Dim, target: Dim) -> bool:
+    """Whether a legal broadcast of the two is `target`."""
+    if dim is target or dim == 1:
+        return True
+    try:
+        return broadcast(dim, target) is target or broadcast(dim, target) == target or (low(target) or 0) >= 2
+    except ValueError:
+        return False
+
+
+def _bound(function: ir.Function, node: ir.Node, outer: Attributes | None) -> Attributes:
+    """The attributes as a call binds them: its own, those of the outer call, the defaults."""
+    binding: Attributes = {}
+    for name, default in function.attributes.items():
+        if default.value is not None:
+            binding[name] = default
+    for name, attr in node.attributes.items():
+        if attr.ref_attr_name is None:
+            binding[name] = attr
+        elif outer is not None and attr.ref_attr_name in outer:
+            binding[name] = outer[attr.ref_attr_name]
+    return binding
