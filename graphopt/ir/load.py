@@ -1,0 +1,244 @@
+"""Read a model; weights stay in their files until somebody asks for them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from graphopt.errors import ModelError
+from graphopt.ir import order, protobuf, scopes
+from graphopt.ir.load_checks import check_model
+from graphopt.ir.storage import Source, StoredBytes, StoredTensor, checked_shape
+from graphopt.ir.verifier import verify_structure
+
+EXTERNAL_DATA_KEY = "graphopt.external_data"
+"""Key in `model.meta`: the model came with external data, and is saved with it again."""
+
+_TEXT_FORMATS = {
+    ".onnxtxt": "onnxtxt",
+    ".onnxtext": "onnxtxt",
+    ".textproto": "textproto",
+    ".prototxt": "textproto",
+    ".pbtxt": "textproto",
+    ".json": "json",
+    ".onnxjson": "json",
+}
+
+
+def load(path: str | os.PathLike[str]) -> ir.Model:
+    """Read the model at `path`, whose nodes come out in topological order.
+
+    The file's ending chooses the format: `.onnxtxt`, `.textproto` and `.json` are ONNX's text formats, all else is
+    protobuf. Large tensors are `StoredTensor`s; external data must lie in the model's folder. Files may be
+    replaced on disk while the model is in memory, but not changed in place.
+
+    Raises:
+        ModelError: The model can't be taken; the message says why. `InvalidGraph` where its structure is wrong.
+    """
+    name = os.fspath(path)
+    try:
+        source = _open(name)
+        proto = _parse(name, source)
+        check_model(proto)
+        model = _deserialize(proto)
+        _Binder(name, source).bind(model)
+        if "ai.onnx" in model.graph.opset_imports:  # an alias of "" that half of the tools do not know
+            model.graph.opset_imports.setdefault("", model.graph.opset_imports.pop("ai.onnx"))
+        for graph in (model.graph, *(function.graph for function in model.functions.values())):
+            order.sort(graph)  # runtimes take files in any order, the standard does not
+        verify_structure(model)
+    except ModelError as error:
+        raise type(error)(
+            f"{name}: {error.args[0]}", node=error.node, value=error.value, hint=error.hint
+        ) from error.__cause__
+    return model
+
+
+def _open(name: str) -> Source:
+    try:
+        mode = os.stat(name).st_mode
+        if stat.S_ISDIR(mode):
+            raise ModelError("is a folder, not a model")
+        if not stat.S_ISREG(mode):
+            raise ModelError("is not a regular file", hint="copy the model to a file first")
+        source = Source(name, external=False)
+    except FileNotFoundError:
+        raise ModelError("no such file") from None
+    except OSError as error:
+        raise ModelError(f"can't be read: {error.strerror}") from error
+    if not source.size:
+        raise ModelError("is empty")
+    return source
+
+
+def _parse(name: str, source: Source) -> onnx.ModelProto:
+    whole = source.view(0, source.size)
+    text_format = _TEXT_FORMATS.get(os.path.splitext(name)[1].lower())
+    if text_format is not None:
+        try:
+            return onnx.load_model_from_string(bytes(whole), format=text_format)
+        except Exception as error:  # each format has its own family of errors
+            raise ModelError(f"is not a model in format {text_format}: {_first_line(error)}") from error
+    try:
+        return onnx.ModelProto.FromString(protobuf.outline(whole))
+    except protobuf.TruncatedError as error:
+        raise ModelError(f"is truncated, or not an ONNX model: {error}") from error
+    except (protobuf.MalformedError, DecodeError) as error:
+        raise ModelError(f"is not an ONNX model: {_first_line(error)}") from error
+
+
+def _deserialize(proto: onnx.ModelProto) -> ir.Model:
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:  # onnx_ir wraps its errors level by level: the innermost says what is wrong
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        raise ModelError(f"can't be taken: {_first_line(root)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+class _Binder:
+    """Replaces references to bytes in files by tensors that hold the open file, and checks all sizes."""
+
+    def __init__(self, model_path: str, model_source: Source) -> None:
+        self._folder = os.path.dirname(model_path) or "."
+        # A cache of downloads keeps model and data side by side under other names, with links to both from a folder
+        # of the right names: beside the real model is as good as beside the link to it.
+        self._roots = [os.path.realpath(self._folder), os.path.dirname(os.path.realpath(model_path))]
+        self._sources: dict[str, Source] = {protobuf.MARK: model_source}
+
+    def bind(self, model: ir.Model) -> None:
+        for graph in scopes.all_graphs(model):
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    value.const_value = self._bound(value.const_value)
+            for node in graph:
+                self._bind_attributes(node.attributes)
+        for function in model.functions.values():
+            self._bind_attributes(function.attributes)
+        if any(source.external for source in self._sources.values()):
+            model.meta[EXTERNAL_DATA_KEY] = True
+
+    def _bind_attributes(self, attributes: ir.Attributes) -> None:
+        for attribute in list(attributes.values()):
+            if attribute.is_ref() or attribute.value is None:
+                continue
+            if attribute.type == ir.AttributeType.TENSOR:
+                tensor = attribute.as_tensor()
+                bound = self._bound(tensor)
+                if bound is not tensor:
+                    attributes[attribute.name] = ir.AttrTensor(
+                        attribute.name, bound, doc_string=attribute.doc_string
+                    )
+            elif attribute.type == ir.AttributeType.TENSORS:
+                attributes[attribute.name] = ir.AttrTensors(
+                    attribute.name,
+                    [self._bound(tensor) for tensor in attribute.as_tensors()],
+                    doc_string=attribute.doc_string,
+                )
+
+    def _bound(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        name = tensor.name or ""
+        checked_shape(tensor.shape.numpy(), name)
+        if isinstance(tensor, ir.ExternalTensor):
+            return self._stored(tensor)
+        if isinstance(tensor, ir.serde.TensorProtoTensor):
+            _check_contents(tensor.raw, tensor)
+        elif isinstance(tensor, ir.StringTensor) and len(tensor.string_data()) != tensor.size:
+            raise ModelError(f"tensor '{name}': {len(tensor.string_data())} strings for shape {tensor.shape}")
+        return tensor
+
+    def _stored(self, tensor: ir.ExternalTensor) -> StoredTensor:
+        name = tensor.name
+        location = os.fspath(tensor.location)
+        if tensor.dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
+            raise ModelError(f"tensor '{name}': external data can't hold {tensor.dtype}", value=name)
+        source = self._source(location, name)
+        offset = tensor.offset or 0
+        stored = StoredBytes(source, offset, tensor.dtype, tensor.shape.numpy())
+        length = stored.length if tensor.length is None else tensor.length
+        if length != stored.length:
+            raise ModelError(
+                f"tensor '{name}': {length} bytes stored, {stored.length} needed for "
+                f"{tensor.dtype}{list(stored.shape)}",
+                value=name,
+            )
+        if offset < 0 or offset + length > source.size:
+            raise ModelError(
+                f"tensor '{name}': bytes {offset} to {offset + length} are outside of external data "
+                f"'{location}', which has {source.size}",
+                value=name,
+                hint="the file is incomplete: fetch or export it again",
+            )
+        return StoredTensor(
+            stored,
+            name=name,
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props) or None,
+        )
+
+    def _source(self, location: str, tensor: str) -> Source:
+        known = self._sources.get(location)
+        if known is not None:
+            return known
+        where = f"tensor '{tensor}': external data '{location}'"
+
+        def refuse(reason: str, hint: str | None = None) -> ModelError:
+            return ModelError(f"{where} {reason}", value=tensor, hint=hint)
+
+        path = self._inside(location, refuse)
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise refuse("is not a regular file")
+            source = Source(path, external=True)
+        except FileNotFoundError:
+            raise refuse("is missing", "put it beside the model") from None
+        except OSError as error:
+            raise refuse(f"can't be read: {error.strerror}") from error
+        self._sources[location] = source
+        return source
+
+    def _inside(self, location: str, refuse: Callable[..., ModelError]) -> str:
+        """Return the real path of `location`, which must lie in the model's folder."""
+        outside = "points outside of the model's folder"
+        hint = "put the data in the model's folder"
+        normal = os.path.normpath(location)
+        if not location or "\0" in location:
+            raise refuse("has no usable name")
+        if os.path.isabs(normal) or normal.split(os.sep)[0] == os.pardir:
+            raise refuse(outside, hint)
+        path = os.path.realpath(os.path.join(self._folder, normal))
+        if not any(path.startswith(os.path.join(root, "")) for root in self._roots):
+            raise refuse(f"{outside} (to '{path}')", hint)
+        return path
+
+
+def _check_contents(proto: onnx.TensorProto, tensor: ir.TensorProtocol) -> None:
+    """Check that a tensor inside the model has as much data as its shape says."""
+    bits = tensor.dtype.bitwidth
+    if proto.HasField("segment"):
+        raise ModelError(f"tensor '{proto.name}': segments are not supported", value=proto.name)
+    if proto.HasField("raw_data"):
+        found, needed, unit = len(proto.raw_data), tensor.nbytes, "bytes"
+    else:
+        found = len(getattr(proto, onnx.helper.tensor_dtype_to_field(proto.data_type)))
+        needed = tensor.size * (2 if tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128) else 1)
+        if bits in (2, 4):
+            needed = tensor.nbytes  # an element of the field holds one packed byte
+        unit = "elements"
+    if found != needed:
+        raise ModelError(
+            f"tensor '{proto.name}': {found} {unit} stored, {needed} needed for "
+            f"{tensor.dtype}{list(proto.dims)}",
+            value=proto.name,
+        )

@@ -1,0 +1,48 @@
+"""Names that nobody has yet."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from graphopt.ir import scopes
+
+
+class Names:
+    """The names of all values and nodes of a model, over all scopes.
+
+    One name space for everything: a value may move into or out of a body, and a function may be inlined, without a
+    name meeting its like.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+        for graph in scopes.all_graphs(model):
+            self._taken.update(value.name for value in graph.inputs if value.name)
+            self._taken.update(graph.initializers)
+            for node in graph:
+                if node.name:
+                    self._taken.add(node.name)
+                self._taken.update(value.name for value in node.outputs if value.name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def add(self, name: str) -> None:
+        """Note a name that was given without asking."""
+        self._taken.add(name)
+
+    def unique(self, hint: str) -> str:
+        """Return `hint` where it is free, else the first free of "hint_1", "hint_2", ...; it counts as taken from now.
+
+        The answer depends on the model and the earlier calls only.
+        """
+        hint = hint or "value"
+        name = hint
+        number = self._next.get(hint, 0)
+        while name in self._taken:
+            number += 1
+            name = f"{hint}_{number}"
+        self._next[hint] = number
+        self._taken.add(name)
+        return name

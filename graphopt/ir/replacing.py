@@ -1,0 +1,106 @@
+"""Replace files on disk, all of them or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from types import TracebackType
+
+
+class Replacement:
+    """Files that appear together: written under temporary names, renamed by `commit`, removed if that is not reached.
+
+    After a crash of the machine between two renames some are new and some old; after anything less, all are either.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[str, str]] = []  # temporary name, target
+        self._open: list[int] = []
+        self._saved: list[tuple[str, str]] = []  # second name of the old file, target
+        self._created: list[str] = []  # targets that did not exist before
+
+    def __enter__(self) -> Replacement:
+        return self
+
+    def create(self, target: str) -> int:
+        """Open a new file that will become `target`; return its descriptor.
+
+        Raises:
+            OSError: The folder can't be written.
+        """
+        folder, name = os.path.split(target)
+        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(6)}.tmp")
+        # Known before it exists: an interrupt right after opening must find it.
+        self._pending.append((temporary, target))
+        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        self._open.append(file)
+        with contextlib.suppress(OSError):  # a file system without permissions has none to keep
+            os.fchmod(file, os.stat(target).st_mode & 0o7777)
+        return file
+
+    def commit(self) -> None:
+        """Flush all files to the disk and give them their names.
+
+        Raises:
+            OSError: That failed; the old files are back under their names.
+        """
+        for file in self._open:
+            os.fsync(file)
+        self._close()
+        for temporary, target in self._pending[:-1]:
+            # The last rename decides; until then the old files must be able to come back.
+            if os.path.lexists(target):
+                saved = f"{temporary}.old"
+                self._saved.append((saved, target))
+                _second_name(target, saved)
+            else:
+                self._created.append(target)
+            os.replace(temporary, target)
+        if self._pending:
+            os.replace(*self._pending[-1])
+        folders = {os.path.dirname(target) or "." for _, target in self._pending}
+        self._pending.clear()
+        self._created.clear()
+        for saved, _ in self._saved:
+            _remove(saved)
+        self._saved.clear()
+        for folder in sorted(folders):
+            _flush_folder(folder)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        for saved, target in self._saved:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(saved, target)
+        for target in self._created:
+            _remove(target)
+        for temporary, _ in self._pending:
+            _remove(temporary)
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+
+def _second_name(path: str, name: str) -> None:
+    try:
+        os.link(path, name, follow_symlinks=False)
+    except OSError:  # no hard links here: the old file is away for a moment
+        os.rename(path, name)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _flush_folder(folder: str) -> None:
+    with contextlib.suppress(OSError):  # the names are right either way, only not yet safe from a power cut
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,100 @@
+"""What the standard says of an operator's signature, read once from `onnx.defs` and kept in plain Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import onnx_ir as ir
+from onnx import defs
+
+Option = Literal["single", "optional", "variadic"]
+
+_OPTIONS: dict[defs.OpSchema.FormalParameterOption, Option] = {
+    defs.OpSchema.FormalParameterOption.Single: "single",
+    defs.OpSchema.FormalParameterOption.Optional: "optional",
+    defs.OpSchema.FormalParameterOption.Variadic: "variadic",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One formal input or output.
+
+    Attributes:
+        type_variable: Name of the type it shares with others ("T"), or None where it stands alone.
+        types: The types it may have, as the standard writes them: "tensor(float)".
+    """
+
+    name: str
+    option: Option
+    type_variable: str | None
+    types: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Signature of an operator in one version."""
+
+    since: int
+    deprecated: bool
+    inputs: tuple[Parameter, ...]
+    outputs: tuple[Parameter, ...]
+    min_inputs: int
+    max_inputs: int
+    min_outputs: int
+    max_outputs: int
+    attributes: dict[str, ir.AttributeType]
+    required: tuple[str, ...]
+
+
+@cache
+def schema(domain: str, op_type: str, version: int) -> Schema | None:
+    """The signature that `op_type` has in opset `version` of `domain`; None where there is no such operator."""
+    try:
+        found = defs.get_schema(op_type, version, domain)
+    except defs.SchemaError:
+        return None
+    return Schema(
+        since=found.since_version,
+        deprecated=found.deprecated,
+        inputs=tuple(map(_parameter, found.inputs)),
+        outputs=tuple(map(_parameter, found.outputs)),
+        min_inputs=found.min_input,
+        max_inputs=found.max_input,
+        min_outputs=found.min_output,
+        max_outputs=found.max_output,
+        attributes={name: ir.AttributeType(int(a.type.value)) for name, a in found.attributes.items()},
+        required=tuple(sorted(name for name, a in found.attributes.items() if a.required)),
+    )
+
+
+@cache
+def is_standard(domain: str) -> bool:
+    """Whether `onnx.defs` defines the operators of a domain, so that an unknown name in it is a fault."""
+    return domain in defs.C.schema_version_map()
+
+
+def type_name(declared: ir.TypeProtocol | None) -> str | None:
+    """How the standard writes a type: "tensor(float)", "seq(tensor(int64))"; None where it is not known."""
+    if isinstance(declared, (ir.TensorType, ir.SparseTensorType)):
+        if declared.dtype == ir.DataType.UNDEFINED:
+            return None
+        element = declared.dtype.name.lower()
+        return f"tensor({element})" if isinstance(declared, ir.TensorType) else f"sparse_tensor({element})"
+    if isinstance(declared, (ir.SequenceType, ir.OptionalType)):
+        inner = type_name(declared.elem_type)
+        outer = "seq" if isinstance(declared, ir.SequenceType) else "optional"
+        return f"{outer}({inner})" if inner is not None else None
+    return None
+
+
+def _parameter(formal: defs.OpSchema.FormalParameter) -> Parameter:
+    shared = formal.is_homogeneous and "(" not in formal.type_str
+    return Parameter(
+        name=formal.name,
+        option=_OPTIONS[formal.option],
+        type_variable=formal.type_str if shared else None,
+        types=frozenset(formal.types),
+    )

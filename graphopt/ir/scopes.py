@@ -1,0 +1,43 @@
+"""Walk every scope of a model: main graph, function bodies, and the bodies of If, Loop, Scan inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+
+def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
+    """The subgraphs of a node as (attribute name, graph), in the order of its attributes."""
+    found: list[tuple[str, ir.Graph]] = []
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append((attribute.name, attribute.as_graph()))
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found += [(attribute.name, graph) for graph in attribute.as_graphs()]
+    return found
+
+
+def nested(graph: ir.Graph | ir.Function) -> Iterator[ir.Graph]:
+    """The graph itself (of a function: its body), then every graph inside it, outer before inner."""
+    pending: list[ir.Graph] = [graph.graph if isinstance(graph, ir.Function) else graph]
+    while pending:
+        current = pending.pop()
+        yield current
+        pending += [body for node in reversed(current) for _, body in reversed(bodies(node))]
+
+
+def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    """Every graph of a model: the main graph with its bodies, then each function's body with its bodies."""
+    yield from nested(model.graph)
+    for function in model.functions.values():
+        yield from nested(function)
+
+
+def describe_node(node: ir.Node) -> str:
+    """How a message names a node: "node 'attn/Reshape_3' (Reshape)"."""
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    name = node.name or next((output.name for output in node.outputs if output.name), None)
+    return f"node '{name}' ({operator})" if name else f"a node without a name ({operator})"
