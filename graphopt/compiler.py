@@ -1,0 +1,258 @@
+"""optimize(): load -> pipeline -> verify -> bisect -> report.
+
+The one place that knows the order of things. A result that differs from the original is bisected over
+the trace to the firing that made it differ; that firing is denied, everything runs again without it,
+and the report names it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import onnx_ir as ir
+
+from graphopt import targets
+from graphopt.errors import MismatchError, ModelError
+from graphopt.ir.load import load
+from graphopt.ir.verifier import verify as verify_structure
+from graphopt.reporting.report import DroppedFiring, Report
+from graphopt.rewriting import Driver, Editor, FiringId, Trace, registry
+from graphopt.rewriting import pipeline as pipelines
+from graphopt.rewriting.opsets import OpsetPolicy
+from graphopt.rewriting.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import onnx
+
+    from graphopt.targets import Target
+    from graphopt.verification import Verification
+    from graphopt.verification.data import Data
+
+# A run that needs more repairs than this has a fault that dropping firings one by one won't mend.
+MOST_DROPS = 12
+
+Progress = Callable[[str], None]
+OpsetChoice = Literal["auto", "keep"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What `optimize` gives.
+
+    Attributes:
+        model: The optimized model. Its weights may still lie in the input's file until it is saved.
+        report: What happened.
+        trace: Every firing, in order.
+    """
+
+    model: ir.Model
+    report: Report
+    trace: Trace
+
+
+@dataclass(slots=True)
+class _Run:
+    """One optimization: the settings that every repetition of the pipeline shares."""
+
+    source: ir.Model
+    target: Target
+    pipeline: Pipeline
+    opset: OpsetChoice
+    stop_after: int | None
+    explain: str | None
+    progress: Progress | None
+    policy: OpsetPolicy | None = None
+
+    def once(
+        self, denied: frozenset[FiringId] = frozenset(), limit: int | None = None
+    ) -> tuple[ir.Model, Trace]:
+        """The pipeline on a fresh copy of the source, less the denied firings."""
+        trace = Trace(limit=self.stop_after if limit is None else limit, denied=denied, explain=self.explain)
+        self.policy = OpsetPolicy(self.opset, self.target)
+        editor = Editor(self.source.clone(), target=self.target, trace=trace, opset_policy=self.policy)
+        Driver(editor).run(self.pipeline, self.progress)
+        return editor.model, trace
+
+
+def optimize(
+    model: str | Path | ir.Model | onnx.ModelProto,
+    *,
+    target: str = "onnx",
+    level: int = 2,
+    passes: str | None = None,
+    skip: Iterable[str] = (),
+    opset: OpsetChoice = "auto",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    data: Data | None = None,
+    verify: bool = True,
+    verify_seconds: float = 10.0,
+    stop_after: int | None = None,
+    explain: str | None = None,
+    plugins: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> Result:
+    """Optimize a model and prove on samples that its answers stayed.
+
+    Args:
+        model: A file, or a model (left as it is).
+        target: Who will run the result: "onnx" (standard operators only), "onnxruntime", "graphopt".
+        level: 0 nothing, 1 exact rewrites, 2 and fusions, 3 and costly search.
+        passes: A pipeline as text instead of the level's.
+        skip: Names of passes to leave out.
+        opset: "auto" raises it where something fuses by it and every operator converts exactly; "keep"
+            leaves it; a number converts to that version first.
+        shapes: Input dims to fix, by input name (opt-in; changes the signature).
+        data: Samples to verify on beside our own: an .npz file, a folder of them, or feeds.
+        verify: Whether to compare the result with the original.
+        verify_seconds: Time limit of that.
+        stop_after: Stop rewriting after this many firings.
+        explain: Keep why the near misses of this pass did not fire.
+        plugins: Modules that define further passes.
+        progress: Called with a few words whenever a new part begins.
+
+    Raises:
+        UsageError: The arguments are wrong.
+        ModelError: The input can't be taken.
+        MismatchError: The original fails on every sample in `data`, or the result could not be made equal.
+    """
+    start = time.perf_counter()
+    for plugin in plugins:
+        registry.load_plugin(plugin)
+    if explain is not None:
+        registry.find(explain)
+    who = targets.find(target)
+    pipeline = (
+        pipelines.parse(passes) if passes is not None else pipelines.default(level, who.name)
+    ).without(skip)
+    source, path = _source(model)
+    source, path = _prepared(source, path, opset, shapes)
+    run = _Run(
+        source, who, pipeline, opset if isinstance(opset, str) else "keep", stop_after, explain, progress
+    )
+    result, trace = run.once()
+    warnings: list[str] = []
+    dropped: list[DroppedFiring] = []
+    verification: Verification | None = None
+    if verify:
+        result, trace, verification = _verified(run, result, trace, path, data, verify_seconds, dropped)
+    verify_structure(result)
+    assert run.policy is not None
+    warnings.extend(f"opset raised from {old} to {new}" for old, new in run.policy.raised)
+    report = _report(
+        source, result, path, who, trace, verification, dropped, warnings, time.perf_counter() - start
+    )
+    return Result(result, report, trace)
+
+
+def _source(model: str | Path | ir.Model | onnx.ModelProto) -> tuple[ir.Model, Path | None]:
+    if isinstance(model, str | Path):
+        return load(model), Path(model)
+    if isinstance(model, ir.Model):
+        verify_structure(model)
+        return model, None
+    loaded = ir.from_proto(model)
+    verify_structure(loaded)
+    return loaded, None
+
+
+def _prepared(
+    source: ir.Model, path: Path | None, opset: OpsetChoice, shapes: Mapping[str, Sequence[int]] | None
+) -> tuple[ir.Model, Path | None]:
+    """What was asked of the signature and the opset, done first; a changed model is no longer its file."""
+    if isinstance(opset, int) and opset != source.graph.opset_imports.get("", opset):
+        from graphopt.ir import opset_conversion
+
+        current = source.graph.opset_imports[""]
+        blockers = opset_conversion.can_convert(source, opset) if opset > current else []
+        if opset < current or blockers:
+            why = "; ".join(str(b) for b in blockers[:3]) or f"it is at {current} and opsets are only raised"
+            raise ModelError(f"the model can't be converted to opset {opset}: {why}", hint="use --opset keep")
+        source, path = source.clone(), None
+        opset_conversion.convert(source, opset)
+    if shapes:
+        from graphopt.ir.freeze import freeze_inputs
+
+        source, path = source.clone(), None
+        freeze_inputs(source, shapes)
+    return source, path
+
+
+def _verified(
+    run: _Run,
+    result: ir.Model,
+    trace: Trace,
+    path: Path | None,
+    data: Data | None,
+    seconds: float,
+    dropped: list[DroppedFiring],
+) -> tuple[ir.Model, Trace, Verification]:
+    """Check the result; while it differs, find the guilty firing, deny it and run again."""
+    from graphopt.verification import Verifier
+
+    if run.progress is not None:
+        run.progress("verify")
+    verifier = Verifier(run.source, path=path, data=data, seconds=seconds)
+    found = verifier.check(result)
+    denied: frozenset[FiringId] = frozenset()
+    while found.status == "mismatch":
+        reason = found.mismatches[0].reason if found.mismatches else "the results differ"
+        if len(dropped) >= MOST_DROPS or not trace.firings:
+            raise MismatchError(
+                f"the result differs from the original and could not be repaired: {reason}",
+                hint=f"dropped so far: {', '.join(d.id for d in dropped) or 'nothing'}",
+            )
+        guilty = _first_guilty(run, trace, denied, verifier)
+        denied |= {guilty}
+        dropped.append(DroppedFiring(str(guilty), guilty.place.pass_name, reason))
+        result, trace = run.once(denied)
+        found = verifier.check(result)
+    return result, trace, found
+
+
+def _first_guilty(run: _Run, trace: Trace, denied: frozenset[FiringId], verifier: object) -> FiringId:
+    from graphopt.verification import Verifier
+    from graphopt.verification.bisection import bisect
+
+    assert isinstance(verifier, Verifier)
+
+    def is_good(count: int) -> bool:
+        partial, _ = run.once(denied, limit=count)
+        return verifier.check(partial).status != "mismatch"
+
+    index = bisect(len(trace.firings), is_good)
+    if index is None:
+        raise MismatchError("the result differs from the original, but not when the run is repeated")
+    return trace.firings[index].id
+
+
+def _report(
+    source: ir.Model,
+    result: ir.Model,
+    path: Path | None,
+    target: Target,
+    trace: Trace,
+    verification: Verification | None,
+    dropped: Sequence[DroppedFiring],
+    warnings: Sequence[str],
+    seconds: float,
+) -> Report:
+    from graphopt.reporting.summary import summarize
+
+    return summarize(
+        source,
+        result,
+        name=path.name if path is not None else source.graph.name or "model",
+        target=target.name,
+        trace=trace,
+        verification=verification,
+        dropped=dropped,
+        warnings=warnings,
+        seconds=seconds,
+    )
+
+
+__all__ = ["Result", "optimize"]

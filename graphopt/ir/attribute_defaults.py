@@ -1,0 +1,29 @@
+"""An attribute's value as the standard has it where the node does not say."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx
+import onnx_ir as ir
+
+from graphopt.ir.attributes import AttributeValue, attribute
+
+
+@cache
+def _default(domain: str, op_type: str, name: str, opset: int) -> AttributeValue | None:
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+    declared = schema.attributes.get(name)
+    if declared is None or not declared.default_value.name:
+        return None
+    value: AttributeValue = ir.from_proto(declared.default_value).value
+    return value
+
+
+def attribute_or_default(node: ir.Node, name: str, opset: int) -> AttributeValue | None:
+    """The attribute's plain value; the default of that opset's operator where absent; None without either."""
+    value = attribute(node, name)
+    return _default(node.domain, node.op_type, name, opset) if value is None else value

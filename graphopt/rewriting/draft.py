@@ -1,0 +1,117 @@
+"""New nodes that are not in the graph yet: built by a replacement, then put in place or thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.rewriting import spelling
+from graphopt.rewriting.match import Replacement
+from graphopt.rewriting.operators import Operand
+
+if TYPE_CHECKING:
+    from graphopt.rewriting.editor import Editor
+
+# Constants up to this size are shared when equal: enough for shapes, axes and scalars.
+SHARED_BYTES = 64
+
+
+class Draft:
+    """The builder behind `op` while a replacement runs.
+
+    Attributes:
+        anchor: The node before which the new ones go.
+        nodes: New nodes in order of making.
+        replacements: Old values and what takes their place.
+    """
+
+    __slots__ = ("anchor", "editor", "nodes", "replacements")
+
+    def __init__(self, editor: Editor, anchor: ir.Node) -> None:
+        self.editor = editor
+        self.anchor = anchor
+        self.nodes: list[ir.Node] = []
+        self.replacements: dict[ir.Value, ir.Value] = {}
+
+    def build(
+        self,
+        domain: str,
+        op_type: str,
+        inputs: Sequence[Operand],
+        attributes: dict[str, object],
+        outputs: int,
+    ) -> tuple[ir.Value, ...]:
+        """Make a node; numbers and arrays among the inputs become constants of fitting types."""
+        like = next((v for v in inputs if isinstance(v, ir.Value)), None)
+        plain = [self._operand(given, like) for given in inputs]
+        if domain == "":
+            plain, attributes = spelling.in_opset(
+                op_type, plain, attributes, self.editor.opset_at(self.anchor)
+            )
+        values = [v if v is None or isinstance(v, ir.Value) else self.constant(v) for v in plain]
+        while values and values[-1] is None:
+            values.pop()
+        node = ir.Node(
+            domain,
+            op_type,
+            values,
+            [
+                v if isinstance(v, ir.Attr) else _attribute(k, v)
+                for k, v in attributes.items()
+                if v is not None
+            ],
+            num_outputs=outputs,
+        )
+        self.nodes.append(node)
+        return tuple(node.outputs)
+
+    def constant(self, array: np.ndarray | ir.TensorProtocol) -> ir.Value:
+        """A constant value; it joins the graph with the node that uses it."""
+        return self.editor.constant(array, self.anchor)
+
+    def replace(self, old: ir.Value | ir.Node, new: Replacement) -> None:
+        """Note what takes the place of a value, or of a node's outputs in order."""
+        self.replacements.update(as_mapping(old, new))
+
+    def discard(self) -> None:
+        """Forget the new nodes: they stop being consumers."""
+        for node in self.nodes:
+            for i in range(len(node.inputs)):
+                node.replace_input_with(i, None)
+        self.nodes.clear()
+
+    def _operand(self, given: Operand, like: ir.Value | None) -> ir.Value | np.ndarray | None:
+        if given is None or isinstance(given, ir.Value | np.ndarray):
+            return given
+        if isinstance(given, bool | int | float) and like is not None:
+            dtype = self.editor.facts.dtype(like)
+            if dtype is None:
+                raise spelling.NotExpressible(f"a number beside {like.name}, whose element type is unknown")
+            return np.asarray(given, dtype.numpy())
+        array = np.asarray(given)
+        return (
+            array.astype(np.int64)
+            if array.size == 0 or array.dtype.kind in "iu"
+            else array.astype(np.float32)
+        )
+
+
+def _attribute(name: str, value: object) -> ir.Attr:
+    if isinstance(value, np.ndarray):
+        value = ir.tensor(value)
+    return ir.convenience.convert_attribute(name, value)  # type: ignore[arg-type]
+
+
+def as_mapping(old: ir.Value | ir.Node, new: Replacement) -> dict[ir.Value, ir.Value]:
+    """A replacement in any of its forms as old value -> new value."""
+    if isinstance(new, dict):
+        return new
+    olds = [old] if isinstance(old, ir.Value) else list(old.outputs)
+    news = [new] if isinstance(new, ir.Value) else list(new)
+    used = [v for v in olds if v.uses() or v.is_graph_output()]
+    if len(news) > len(olds) or any(v not in olds[: len(news)] for v in used):
+        raise ValueError(f"{len(news)} values can't take the place of {len(olds)}")
+    return dict(zip(olds, news, strict=False))

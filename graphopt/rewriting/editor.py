@@ -1,0 +1,359 @@
+"""The one place where a model is changed: new nodes in, dead nodes out, names and records kept.
+
+The editor indexes the nodes of every scope by operator, so that a rule's anchors are found without a
+walk, and dates each change, so that a pass which comes again looks only at what changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir import facts as operator_facts
+from graphopt.ir.inference import Facts
+from graphopt.ir.names import Names
+from graphopt.rewriting.draft import SHARED_BYTES, Draft
+from graphopt.rewriting.match import Match
+from graphopt.rewriting.opsets import OpsetPolicy
+from graphopt.rewriting.scope import Region
+from graphopt.rewriting.trace import FiringId, Place, Trace
+
+if TYPE_CHECKING:
+    from graphopt.rewriting.passes import Pass
+    from graphopt.targets import Target
+
+OpKey = tuple[str, str]
+
+
+class Editor:
+    """A model under rewriting.
+
+    Attributes:
+        model: The model; edited in place.
+        facts: What is known of its values.
+        trace: The record of firings.
+        target: Who will run the result.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        *,
+        target: Target,
+        trace: Trace | None = None,
+        opset_policy: OpsetPolicy | None = None,
+    ) -> None:
+        self.target = target
+        self.trace = trace if trace is not None else Trace()
+        self.opset_policy = opset_policy or OpsetPolicy("keep", target)
+        self._step: FiringId | None = None
+        self._removed: list[str] = []
+        self._added: list[str] = []
+        self.adopt(model)
+
+    def adopt(self, model: ir.Model) -> None:
+        """Start over on a model: everything known of the former one is dropped."""
+        self.model = model
+        self.facts = Facts(model)
+        self.names = Names(model)
+        self._log: list[ir.Node] = []
+        self.index: dict[OpKey, dict[ir.Node, None]] = {}
+        self.regions: dict[ir.Graph, Region] = {}
+        self._constants: dict[tuple[object, ...], ir.Value] = {}
+        self._index_region(Region(model.graph, "", None, None, model.graph.opset_imports))
+        for function in model.functions.values():
+            path = f"{function.domain}:{function.name}"
+            self._index_region(Region(function.graph, path, None, function, function.opset_imports))
+
+    def _index_region(self, region: Region) -> None:
+        self.regions[region.graph] = region
+        for node in region.graph:
+            self.index.setdefault((node.domain, node.op_type), {})[node] = None
+            self._index_bodies(node, region)
+
+    def _index_bodies(self, node: ir.Node, region: Region) -> None:
+        for name, body in bodies(node):
+            prefix = f"{region.path}/" if region.path else ""
+            path = f"{prefix}{node.name or node.outputs[0].name}/{name}"
+            self._index_region(Region(body, path, node, region.function, region.opsets))
+
+    # ------------------------------------------------------------------ looking
+
+    def opset_at(self, node: ir.Node) -> int:
+        """The default domain's version where a node stands."""
+        region = self.regions.get(node.graph) if node.graph is not None else None
+        return (region.opsets if region else self.model.graph.opset_imports).get("", 1)
+
+    def inner_first(self) -> list[Region]:
+        """Every graph, bodies before the graphs that hold them."""
+        return list(self.regions.values())[::-1]
+
+    def in_order(self) -> Iterator[ir.Node]:
+        """Every node: a node, then its bodies' nodes; functions last."""
+        for region in list(self.regions.values()):
+            if region.owner is None:
+                yield from _walk(region.graph)
+
+    # ------------------------------------------------------------------ permission
+
+    def allow(self, current: Pass, rule: str, anchor: ir.Node) -> FiringId | None:
+        """Ask the trace for a firing at a node."""
+        graph = anchor.graph
+        path = self.regions[graph].path if graph in self.regions else ""
+        return self.trace.allow(Place(current.name, rule, path, _label(anchor)))
+
+    def begin_step(self, current: Pass, rule: str, path: str, anchor: ir.Node) -> bool:
+        """Allow the edits that follow as one firing; it is recorded when the next one begins."""
+        self.end_step()
+        self._step = self.trace.allow(Place(current.name, rule, path, _label(anchor)))
+        return self._step is not None
+
+    def end_step(self) -> None:
+        """Record the step that is open, if one is."""
+        if self._step is not None:
+            self.trace.record(self._step, self._removed, self._added)
+        self._step = None
+        self._removed, self._added = [], []
+
+    def finish_run(self, identity: FiringId, since: int) -> None:
+        """Record a whole `run` as one firing, if it changed anything since that time."""
+        if self.clock != since:
+            self.trace.record(identity, self._removed, self._added)
+        self._removed, self._added = [], []
+
+    # ------------------------------------------------------------------ constants
+
+    def constant(self, array: np.ndarray | ir.TensorProtocol, anchor: ir.Node) -> ir.Value:
+        """A constant that a node near `anchor` can use: an initializer, in a function a Constant node."""
+        tensor = ir.tensor(array) if isinstance(array, np.ndarray) else array
+        region = self.regions.get(anchor.graph) if anchor.graph is not None else None
+        function = region.function if region is not None else None
+        key: tuple[object, ...] | None = None
+        if isinstance(array, np.ndarray) and array.nbytes <= SHARED_BYTES:
+            key = (id(function), array.dtype, array.shape, array.tobytes())
+            known = self._constants.get(key)
+            if known is not None and (known.is_initializer() or known.producer() is not None):
+                return known
+        name = self.names.unique("const" if key else f"{_label(anchor)}_const")
+        if function is not None:
+            node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
+            node.outputs[0].name = name
+            node.name = self.names.unique(f"{name}_node")
+            first = function.graph[0] if len(function.graph) else None
+            function.graph.insert_before(first, node) if first is not None else function.graph.append(node)
+            self._enter(node)
+            value = node.outputs[0]
+        else:
+            value = ir.Value(
+                name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape)
+            )
+            self.model.graph.register_initializer(value)
+        if key:
+            self._constants[key] = value
+        return value
+
+    # ------------------------------------------------------------------ changing
+
+    def commit(self, draft: Draft, identity: FiringId, match: Match | None = None) -> None:
+        """Put a draft in place and record the firing."""
+        graph = draft.anchor.graph
+        assert graph is not None, "the anchor has left the graph"
+        self._name_nodes(draft, match)
+        graph.insert_before(draft.anchor, draft.nodes)
+        for node in draft.nodes:
+            self._enter(node)
+        olds = [old.producer() for old in draft.replacements]
+        fresh = {value for node in draft.nodes for value in node.outputs}
+        for old, new in draft.replacements.items():
+            self.take_over(old, new, is_fresh=new in fresh)
+        for producer in olds:
+            if producer is not None and producer.graph is not None and not _is_needed(producer):
+                self.remove(producer)
+        for node in draft.nodes:
+            if node.graph is not None and not _is_needed(node):
+                self.remove(node)
+        if self._step is None:
+            self.trace.record(identity, self._removed, self._added)
+            self._removed, self._added = [], []
+
+    def _name_nodes(self, draft: Draft, match: Match | None) -> None:
+        """New nodes take the names, and the metadata, of what they stand for."""
+        hint = draft.anchor.name or _label(draft.anchor)
+        for node in draft.nodes:
+            node.name = self.names.unique(f"{hint}/{node.op_type}")
+            for output in node.outputs:
+                output.name = self.names.unique(f"{_label(draft.anchor)}_{node.op_type}")
+            for old in match.nodes if match is not None else (draft.anchor,):
+                for key, text in old.metadata_props.items():
+                    node.metadata_props.setdefault(key, text)
+                if old.doc_string and not node.doc_string:
+                    node.doc_string = old.doc_string
+
+    def take_over(self, old: ir.Value, new: ir.Value, *, is_fresh: bool = False) -> None:
+        """Every consumer of `old` takes `new`.
+
+        A graph output keeps its name, type and shape. A fresh value takes the old one's name too; one
+        that was there before keeps its own.
+        """
+        for use in list(old.uses()):
+            self.touch(use.node)
+        if old.is_graph_output():
+            graph = old.graph
+            assert graph is not None
+            name, kind, shape = old.name, old.type, old.shape
+            for i, output in enumerate(graph.outputs):
+                if output is old:
+                    graph.outputs[i] = new
+            old.name = self.names.unique(f"{name}_was")
+            new.name, new.type, new.shape = name, kind, shape
+        elif is_fresh:
+            name = old.name
+            old.name = self.names.unique(f"{name}_was")
+            new.name = name
+        old.replace_all_uses_with(new)
+
+    def can_take_over(self, draft: Draft) -> ir.Value | None:
+        """The first graph output whose replacement can't take its name; None if all can."""
+        fresh = {v for node in draft.nodes for v in node.outputs}
+        taken: set[ir.Value] = set()
+        for old, new in draft.replacements.items():
+            if not old.is_graph_output():
+                continue
+            outputs = old.graph.outputs if old.graph is not None else []
+            twice = sum(o is old for o in outputs) > 1
+            inside = new in fresh or (
+                new.producer() is not None and new.graph is old.graph and not new.is_graph_output()
+            )
+            if not inside or twice or new in taken:
+                return old
+            taken.add(new)
+        return None
+
+    def insert(self, node: ir.Node, before: ir.Node) -> None:
+        """Put one node (with its bodies) into the graph of another, before it."""
+        graph = before.graph
+        assert graph is not None
+        graph.insert_before(before, node)
+        node.name = node.name or self.names.unique(node.op_type)
+        for output in node.outputs:
+            output.name = output.name or self.names.unique(f"{node.name}_out")
+        self._enter(node)
+
+    def move(self, node: ir.Node, before: ir.Node) -> None:
+        """Take a node out of its graph and put it before another one, there or in another graph."""
+        assert node.graph is not None
+        self._leave(node)
+        node.graph.remove(node)
+        self.insert(node, before)
+
+    def remove(self, node: ir.Node) -> None:
+        """Take a node out, and everything pure that nothing needs any more."""
+        pending = [node]
+        while pending:
+            current = pending.pop()
+            if current.graph is None or _is_needed(current):
+                continue
+            if current is not node and not operator_facts.is_pure(current):
+                continue
+            for value in self._detach(current):
+                producer = value.producer()
+                if producer is not None:
+                    self.touch(producer)
+                    pending.append(producer)
+
+    def _detach(self, node: ir.Node) -> list[ir.Value]:
+        """Remove a node and the nodes of its bodies; returns the values that it used."""
+        used = [v for v in node.inputs if v is not None]
+        for _, body in bodies(node):
+            for inner in list(body):
+                used.extend(self._detach(inner))
+        self._leave(node)
+        for i in range(len(node.inputs)):
+            node.replace_input_with(i, None)
+        if node.graph is not None:
+            for output in node.graph.outputs:
+                if output.producer() is node:
+                    break
+            else:
+                node.graph.remove(node)
+        return used
+
+    def _enter(self, node: ir.Node) -> None:
+        self.index.setdefault((node.domain, node.op_type), {})[node] = None
+        if node.op_type != "Constant":
+            self._added.append(node.op_type)
+        self.touch(node)
+        region = self.regions.get(node.graph) if node.graph is not None else None
+        if region is not None:
+            self._index_bodies(node, region)
+            for _, body in bodies(node):
+                for inner in _walk(body):
+                    self.touch(inner)
+
+    def _leave(self, node: ir.Node) -> None:
+        self.index.get((node.domain, node.op_type), {}).pop(node, None)
+        if node.op_type != "Constant":
+            self._removed.append(node.op_type)
+        self.touch(node)
+        for _, body in bodies(node):
+            self._leave_region(body)
+
+    def _leave_region(self, body: ir.Graph) -> None:
+        self.regions.pop(body, None)
+        for inner in body:
+            self.index.get((inner.domain, inner.op_type), {}).pop(inner, None)
+            for _, nested in bodies(inner):
+                self._leave_region(nested)
+
+    def touch(self, node: ir.Node) -> None:
+        """Note a change at a node: rules look at it, and at what is downstream of it, again."""
+        self._log.append(node)
+
+    @property
+    def clock(self) -> int:
+        """Moves with every change."""
+        return len(self._log)
+
+    def touched_since(self, clock: int) -> list[ir.Node]:
+        """Nodes that changed since then and are still there, in order."""
+        return [n for n in dict.fromkeys(self._log[clock:]) if n.graph is not None]
+
+    # ------------------------------------------------------------------ opsets
+
+    def raise_opset(self, version: int) -> bool:
+        """Convert the whole model up, if the policy and every operator allow it. True: it was done."""
+        if not self.opset_policy.raise_to(self.model, version):
+            return False
+        trace_state = (self._removed, self._added)
+        self.adopt(self.model)
+        self._removed, self._added = trace_state
+        return True
+
+
+def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
+    """The graphs that a node has as attributes, with the attributes' names."""
+    found: list[tuple[str, ir.Graph]] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+            found.append((attribute.name, attribute.as_graph()))
+        elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
+            found.extend((f"{attribute.name}{i}", g) for i, g in enumerate(attribute.as_graphs()))
+    return found
+
+
+def _walk(graph: ir.Graph) -> Iterator[ir.Node]:
+    for node in graph:
+        yield node
+        for _, body in bodies(node):
+            yield from _walk(body)
+
+
+def _label(node: ir.Node) -> str:
+    return next((v.name for v in node.outputs if v.name), None) or node.name or node.op_type
+
+
+def _is_needed(node: ir.Node) -> bool:
+    return any(v.uses() or v.is_graph_output() for v in node.outputs)

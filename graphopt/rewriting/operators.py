@@ -1,0 +1,125 @@
+"""`op`: the one way to write an operator, in a pattern and in a replacement.
+
+In a pattern function `op.Add(x, y)` makes a node of the pattern; in a replacement it makes a node of
+the graph. Which one is decided by who called: tracing a pattern has no builder, a rewrite has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol, overload
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.rewriting import pattern as patterns
+
+Operand = ir.Value | np.ndarray | float | Sequence[int] | Sequence[float] | None
+
+
+class Builds(Protocol):
+    """What makes nodes while a replacement runs."""
+
+    def build(
+        self,
+        domain: str,
+        op_type: str,
+        inputs: Sequence[Operand],
+        attributes: dict[str, object],
+        outputs: int,
+    ) -> tuple[ir.Value, ...]: ...
+
+    def constant(self, array: np.ndarray | ir.TensorProtocol) -> ir.Value: ...
+
+
+_builder: ContextVar[Builds | None] = ContextVar("graphopt_builder", default=None)
+
+
+@contextmanager
+def building(builder: Builds) -> Iterator[None]:
+    """Let `op.X(...)` make nodes of the graph that `builder` edits."""
+    token = _builder.set(builder)
+    try:
+        yield
+    finally:
+        _builder.reset(token)
+
+
+class Operator:
+    """One operator, or one of several when it stands in a pattern."""
+
+    __slots__ = ("domain", "op_types")
+
+    def __init__(self, domain: str, op_types: tuple[str, ...]) -> None:
+        self.domain = domain
+        self.op_types = op_types
+
+    def __call__(self, *inputs, outputs: int = 1, **attributes):  # type: ignore[no-untyped-def]
+        """One value, or a tuple of them where `outputs` asks for several."""
+        builder = _builder.get()
+        if builder is None:
+            node = patterns.make_node(self.domain, self.op_types, inputs, attributes)
+            found = tuple(node.output(i) for i in range(outputs))
+            return found[0] if outputs == 1 else found
+        made = builder.build(self.domain, self.op_types[0], inputs, attributes, outputs)
+        return made[0] if outputs == 1 else made
+
+
+class Operators:
+    """The operators of a domain: `op.Relu(x)`, or `op["Relu", "Clip"](x)` for one of several in a pattern."""
+
+    __slots__ = ("_domain",)
+
+    def __init__(self, domain: str) -> None:
+        self._domain = domain
+
+    def __getattr__(self, op_type: str) -> Operator:
+        if op_type.startswith("__"):
+            raise AttributeError(op_type)
+        return Operator(self._domain, (op_type,))
+
+    def __getitem__(self, op_types: str | tuple[str, ...]) -> Operator:
+        return Operator(self._domain, (op_types,) if isinstance(op_types, str) else op_types)
+
+
+op = Operators("")
+ms = Operators("com.microsoft")
+gopt = Operators("ai.graphopt")
+
+
+def operators(domain: str) -> Operators:
+    """The operators of any other domain."""
+    return Operators(domain)
+
+
+def constant(array: np.ndarray | ir.TensorProtocol) -> ir.Value:
+    """A constant of the graph that is being rewritten; equal small ones are one value.
+
+    Args:
+        array: The contents, or a tensor (a lazy one is not evaluated).
+    """
+    builder = _builder.get()
+    if builder is None:
+        raise TypeError("constant() makes a value of a graph: use const() in a pattern")
+    return builder.constant(array)
+
+
+@overload
+def optional(op_type: str, value: patterns.ValuePattern, **attributes: object) -> patterns.ValuePattern: ...
+@overload
+def optional(
+    op_type: Operator, value: patterns.ValuePattern, **attributes: object
+) -> patterns.ValuePattern: ...
+def optional(
+    op_type: str | Operator, value: patterns.ValuePattern, **attributes: object
+) -> patterns.ValuePattern:
+    """The value, with or without one operator after it: `optional("Cast", x)`."""
+    operator: Callable[..., patterns.ValuePattern] = (
+        getattr(op, op_type) if isinstance(op_type, str) else op_type
+    )
+    return patterns.any_of(operator(value, ..., **attributes), value)
+
+
+__all__ = ["Operator", "Operators", "building", "constant", "gopt", "ms", "op", "operators", "optional"]

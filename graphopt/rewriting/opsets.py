@@ -1,0 +1,47 @@
+"""When may the model's opset be raised? As `--opset` says, and never where an operator is not exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import onnx_ir as ir
+
+from graphopt.errors import UsageError
+
+if TYPE_CHECKING:
+    from graphopt.targets import Target
+
+# The newest opset that `auto` goes to: the last one that widely used runtimes had when this was written.
+AUTO_CEILING = 23
+
+
+class OpsetPolicy:
+    """`auto`: raised where something fuses by it; `keep`: never; a number: that version, from the start.
+
+    Attributes:
+        raised: (from, to) of each raise that happened.
+        refused: What stood in the way, by version.
+    """
+
+    def __init__(self, policy: Literal["auto", "keep"] | int, target: Target) -> None:
+        if isinstance(policy, str) and policy not in ("auto", "keep"):
+            raise UsageError(f"--opset takes auto, keep or a number, not {policy!r}")
+        self.policy = policy
+        self.ceiling = min(AUTO_CEILING, target.newest_opset)
+        self.raised: list[tuple[int, int]] = []
+        self.refused: dict[int, str] = {}
+
+    def raise_to(self, model: ir.Model, version: int) -> bool:
+        """Convert in place if that is allowed and exact. False: the model is as it was."""
+        from graphopt.ir import opset_conversion
+
+        current = model.graph.opset_imports.get("", 1)
+        if self.policy != "auto" or version > self.ceiling or version <= current or version in self.refused:
+            return False
+        blockers = opset_conversion.can_convert(model, version)
+        if blockers:
+            self.refused[version] = "; ".join(str(b) for b in blockers[:3])
+            return False
+        opset_conversion.convert(model, version)
+        self.raised.append((current, version))
+        return True

@@ -1,0 +1,55 @@
+"""A target is data: which operators it runs, from which opset on, and which spellings it likes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A runtime, or the ONNX standard itself.
+
+    Attributes:
+        name: What `--target` calls it.
+        newest_opset: The newest version of the default domain that it runs.
+        domains: Operator domains besides the default one that may be written for it.
+        counts_calls: Whether a call of an `ai.graphopt` operator counts as one operator.
+    """
+
+    name: str
+    newest_opset: int
+    domains: tuple[str, ...] = ()
+    counts_calls: bool = False
+
+    def has(self, domain: str) -> bool:
+        """Whether operators of a domain may be written for this target."""
+        return domain in ("", *self.domains)
+
+
+_TARGETS = {
+    # onnxruntime 1.22 is the oldest release that graphopt installs with; it runs opset 23.
+    target.name: target
+    for target in (
+        Target("onnx", 23),
+        Target("onnxruntime", 23, ("com.microsoft",)),
+        Target("graphopt", 23, ("ai.graphopt",), counts_calls=True),
+    )
+}
+
+
+def names() -> list[str]:
+    """Names of all targets."""
+    return list(_TARGETS)
+
+
+def find(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if name not in _TARGETS:
+        raise UsageError(f"there is no target {name!r}: {', '.join(_TARGETS)}")
+    return _TARGETS[name]
