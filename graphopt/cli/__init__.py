@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -26,27 +28,21 @@ class CommandLine(click.Group):
         command: click.Command = import_module(f"graphopt.cli.{cmd_name}").command
         return command
 
-    def main(  # type: ignore[override]
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
-        *,
+        complete_var: str | None = None,
         standalone_mode: bool = True,
-        **extra: object,
-    ) -> object:
+        **extra: Any,
+    ) -> Any:
         """Run a command and leave with its exit code."""
-
-        def run() -> object:
-            return super(CommandLine, self).main(
-                args,
-                prog_name or "graphopt",
-                standalone_mode=False,
-                **extra,  # type: ignore[arg-type]
-            )
-
+        run = partial(
+            super().main, args, prog_name or "graphopt", complete_var, standalone_mode=False, **extra
+        )
         if not standalone_mode:
             return run()
-        sys.exit(exit_code_of(run))
+        return sys.exit(exit_code_of(run))
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})

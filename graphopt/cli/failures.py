@@ -53,7 +53,7 @@ def exit_code_of(run: Callable[[], object]) -> int:
         return _reader_left()
     except OSError as error:
         return _reader_left() if error.errno == errno.EPIPE else failed(error)
-    except Exception as error:  # noqa: BLE001 (the last place before the user)
+    except Exception as error:
         return failed(error)
     return code if isinstance(code, int) else 0
 
@@ -84,7 +84,9 @@ def write_crash_report(error: Exception) -> str:
     import traceback
     from importlib import metadata
 
-    lines = [f"graphopt {metadata.version('graphopt')}, Python {platform.python_version()}, {platform.platform()}"]
+    lines = [
+        f"graphopt {metadata.version('graphopt')}, Python {platform.python_version()}, {platform.platform()}"
+    ]
     for library in ("onnx", "onnx-ir", "onnxruntime", "numpy"):
         lines.append(f"{library} {metadata.version(library)}")
     lines += ["command line: " + " ".join(sys.argv), "", *traceback.format_exception(error)]
