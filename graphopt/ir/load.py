@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from graphopt.errors import ModelError
 from graphopt.ir import order, protobuf, scopes
@@ -33,29 +32,45 @@ _TEXT_FORMATS = {
 def load(path: str | os.PathLike[str]) -> ir.Model:
     """Read the model at `path`, whose nodes come out in topological order.
 
-    The file's ending chooses the format: `.onnxtxt`, `.textproto` and `.json` are ONNX's text formats, all else is
-    protobuf. Large tensors are `StoredTensor`s; external data must lie in the model's folder. Files may be
-    replaced on disk while the model is in memory, but not changed in place.
+    The file's ending chooses the format: `.onnxtxt`, `.textproto` and `.json` are ONNX's text formats, all
+    else is protobuf. Large tensors are `StoredTensor`s; external data must lie in the model's folder. Files
+    may be replaced on disk while the model is in memory, but not changed in place.
 
     Raises:
-        ModelError: The model can't be taken; the message says why. `InvalidGraph` where its structure is wrong.
+        ModelError: The model can't be taken; the message says why (`InvalidGraph`: its structure is wrong).
     """
     name = os.fspath(path)
     try:
         source = _open(name)
-        proto = _parse(name, source)
-        check_model(proto)
-        model = _deserialize(proto)
-        _Binder(name, source).bind(model)
-        if "ai.onnx" in model.graph.opset_imports:  # an alias of "" that half of the tools do not know
-            model.graph.opset_imports.setdefault("", model.graph.opset_imports.pop("ai.onnx"))
-        for graph in (model.graph, *(function.graph for function in model.functions.values())):
-            order.sort(graph)  # runtimes take files in any order, the standard does not
-        verify_structure(model)
+        return _model(_parse(name, source), _Binder(name, source))
     except ModelError as error:
         raise type(error)(
             f"{name}: {error.args[0]}", node=error.node, value=error.value, hint=error.hint
         ) from error.__cause__
+
+
+def from_proto(proto: onnx.ModelProto, folder: str | os.PathLike[str] | None = None) -> ir.Model:
+    """Take a model that is in memory, with the same checks as `load`.
+
+    Args:
+        proto: The model; it is shared, not copied.
+        folder: Where its external data lies; None: it has none.
+
+    Raises:
+        ModelError: As `load`.
+    """
+    return _model(proto, _Binder(None if folder is None else os.path.join(os.fspath(folder), ""), None))
+
+
+def _model(proto: onnx.ModelProto, binder: _Binder) -> ir.Model:
+    check_model(proto)
+    model = _deserialize(proto)
+    binder.bind(model)
+    if "ai.onnx" in model.graph.opset_imports:  # an alias of "" that half of the tools do not know
+        model.graph.opset_imports.setdefault("", model.graph.opset_imports.pop("ai.onnx"))
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        order.sort(graph)  # runtimes take files in any order, the standard does not
+    verify_structure(model)
     return model
 
 
@@ -85,10 +100,12 @@ def _parse(name: str, source: Source) -> onnx.ModelProto:
         except Exception as error:  # each format has its own family of errors
             raise ModelError(f"is not a model in format {text_format}: {_first_line(error)}") from error
     try:
-        return onnx.ModelProto.FromString(protobuf.outline(whole))
+        proto = onnx.ModelProto()
+        proto.ParseFromString(protobuf.outline(whole))
+        return proto
     except protobuf.TruncatedError as error:
         raise ModelError(f"is truncated, or not an ONNX model: {error}") from error
-    except (protobuf.MalformedError, DecodeError) as error:
+    except Exception as error:  # protobuf's own DecodeError comes without types
         raise ModelError(f"is not an ONNX model: {_first_line(error)}") from error
 
 
@@ -110,12 +127,16 @@ def _first_line(error: BaseException) -> str:
 class _Binder:
     """Replaces references to bytes in files by tensors that hold the open file, and checks all sizes."""
 
-    def __init__(self, model_path: str, model_source: Source) -> None:
-        self._folder = os.path.dirname(model_path) or "."
-        # A cache of downloads keeps model and data side by side under other names, with links to both from a folder
-        # of the right names: beside the real model is as good as beside the link to it.
+    def __init__(self, model_path: str | None, model_source: Source | None) -> None:
+        self._sources: dict[str, Source] = {}
+        if model_source is not None:
+            self._sources[protobuf.MARK] = model_source
+        self._folder = None if model_path is None else os.path.dirname(model_path) or "."
+        if model_path is None or self._folder is None:
+            return
+        # A cache of downloads keeps model and data side by side under other names, with links to both from a
+        # folder of the right names: beside the real model is as good as beside the link to it.
         self._roots = [os.path.realpath(self._folder), os.path.dirname(os.path.realpath(model_path))]
-        self._sources: dict[str, Source] = {protobuf.MARK: model_source}
 
     def bind(self, model: ir.Model) -> None:
         for graph in scopes.all_graphs(model):
@@ -129,7 +150,7 @@ class _Binder:
         if any(source.external for source in self._sources.values()):
             model.meta[EXTERNAL_DATA_KEY] = True
 
-    def _bind_attributes(self, attributes: ir.Attributes) -> None:
+    def _bind_attributes(self, attributes: MutableMapping[str, ir.Attr]) -> None:
         for attribute in list(attributes.values()):
             if attribute.is_ref() or attribute.value is None:
                 continue
@@ -210,6 +231,8 @@ class _Binder:
 
     def _inside(self, location: str, refuse: Callable[..., ModelError]) -> str:
         """Return the real path of `location`, which must lie in the model's folder."""
+        if self._folder is None:
+            raise refuse("can't be found for a model in memory", "give the folder, or load the file")
         outside = "points outside of the model's folder"
         hint = "put the data in the model's folder"
         normal = os.path.normpath(location)

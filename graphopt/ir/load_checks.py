@@ -14,7 +14,7 @@ import onnx
 from graphopt.errors import ModelError
 
 OLDEST_OPSET = 7
-"""The oldest version of the standard operators that is understood; onnxruntime's own guarantee starts there."""
+"""The oldest version of the standard operators understood; onnxruntime's own guarantee starts there."""
 
 _GRAPH = onnx.AttributeProto.GRAPH
 _GRAPHS = onnx.AttributeProto.GRAPHS
@@ -72,9 +72,10 @@ def _check_opsets(owner: str, imports: Iterable[onnx.OperatorSetIdProto]) -> Non
                 f"{owner} imports opset {version} of {name}; the newest supported is {newest[domain]}",
                 hint="update the onnx package, or export with an older opset",
             )
-        if version < 1 or (not domain and version < OLDEST_OPSET):
+        oldest = 1 if domain else OLDEST_OPSET
+        if version < oldest:
             raise ModelError(
-                f"{owner} imports opset {version} of {name}; the oldest supported is {OLDEST_OPSET if not domain else 1}",
+                f"{owner} imports opset {version} of {name}; the oldest supported is {oldest}",
                 hint="export it with a newer opset, or raise it with onnx.version_converter",
             )
 

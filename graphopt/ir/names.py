@@ -10,8 +10,8 @@ from graphopt.ir import scopes
 class Names:
     """The names of all values and nodes of a model, over all scopes.
 
-    One name space for everything: a value may move into or out of a body, and a function may be inlined, without a
-    name meeting its like.
+    One name space for everything: a value may move into or out of a body, and a function may be inlined,
+    without a name meeting its like.
     """
 
     def __init__(self, model: ir.Model) -> None:
@@ -33,9 +33,9 @@ class Names:
         self._taken.add(name)
 
     def unique(self, hint: str) -> str:
-        """Return `hint` where it is free, else the first free of "hint_1", "hint_2", ...; it counts as taken from now.
+        """Return `hint` where it is free, else the first free of "hint_1", "hint_2", ...
 
-        The answer depends on the model and the earlier calls only.
+        It counts as taken from now. The answer depends on the model and the earlier calls only.
         """
         hint = hint or "value"
         name = hint

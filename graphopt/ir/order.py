@@ -11,7 +11,7 @@ from graphopt.ir import scopes
 
 
 def sort(graph: ir.Graph) -> bool:
-    """Bring the nodes of a graph and of all bodies in it into topological order, as near to theirs as possible.
+    """Bring the nodes of a graph and of all bodies in it into topological order, as near to theirs as can be.
 
     Returns:
         Whether any node moved.
@@ -71,7 +71,7 @@ def _reorder(graph: ir.Graph, before: dict[ir.Node, list[ir.Node]]) -> None:
 
 
 def _on_cycle(before: dict[ir.Node, list[ir.Node]], waiting: dict[ir.Node, int]) -> ir.Node:
-    """Go from a node that never became ready to what it waits for, until one comes again: that one is on a cycle."""
+    """Go from a node that never became ready to what it waits for, until one comes again."""
     node = next(node for node, count in waiting.items() if count)
     seen: set[ir.Node] = set()
     while node not in seen:

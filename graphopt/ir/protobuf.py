@@ -1,14 +1,14 @@
 """Take large tensors out of a serialized model, and put them back in, without parsing them.
 
-A model file is one protobuf message with the weights in the middle of it. Parsing it whole copies every weight
-and fails above 2 GiB. So the reader cuts each large `raw_data` out on the wire level and leaves an external-data
-reference to its place in the file; the writer does the reverse:
+A model file is one protobuf message with the weights in the middle of it. Parsing it whole copies every
+weight and fails above 2 GiB. So the reader cuts each large `raw_data` out on the wire level and leaves an
+external-data reference to its place in the file; the writer does the reverse:
 
     model bytes  --outline-->  small skeleton + (offset, length) of each tensor
     skeleton with numbered references  --fill-->  pieces of bytes, and between them the numbers of the tensors
 
-Only messages that can hold a tensor are entered, and of those only the large ones: the work grows with the number
-of nodes, not with the bytes of the weights.
+Only messages that can hold a tensor are entered, and of those only the large ones: the work grows with the
+number of nodes, not with the bytes of the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MARK = "graphopt:this-file"
 """Location in an outlined tensor's reference: its bytes lie in the model file itself."""
 
 LIMIT_BYTES = 1024
-"""Tensors from this size on are taken out; a reference costs about 100 bytes, a small copy less than a look-up."""
+"""Tensors from this size on are taken out; a reference costs about 100 bytes, a small copy nothing."""
 
 _MAX_DEPTH = 100  # protobuf's own limit of nesting: what is deeper it refuses anyway
 
@@ -73,7 +73,7 @@ def outline(buffer: memoryview, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
 
 def fill(skeleton: bytes, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
-    """Return the pieces of a model whose references (`MARK`, offset = number of the tensor) are made raw data.
+    """Return the pieces of a model whose references (`MARK`, offset = number of the tensor) become raw data.
 
     Args:
         skeleton: A serialized model; every reference stands once.

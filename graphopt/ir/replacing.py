@@ -9,9 +9,10 @@ from types import TracebackType
 
 
 class Replacement:
-    """Files that appear together: written under temporary names, renamed by `commit`, removed if that is not reached.
+    """Files that appear together: written under temporary names, which `commit` turns into the real ones.
 
-    After a crash of the machine between two renames some are new and some old; after anything less, all are either.
+    Leaving the block without it removes them. After a crash of the machine between two renames some files are
+    new and some old; after anything less, all are the one or all the other.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
 """Write a model so that it is there as a whole or not at all.
 
-Files are written under temporary names in the target's folder, flushed to the disk and renamed; whatever goes
-wrong before that leaves the folder as it was. Tensors are written one after the other, each from where it lies:
-stored ones are copied between files by the kernel, lazy ones computed when their turn comes and forgotten again.
+Files are written under temporary names in the target's folder, flushed to the disk and renamed; whatever
+goes wrong before that leaves the folder as it was. Tensors are written one after the other, each from where
+it lies: stored ones are copied between files by the kernel, lazy ones computed when their turn comes and
+forgotten again.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -33,14 +36,14 @@ _ALIGNMENT_BYTES = 64  # a cache line; the widest vector load
 def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool | str | None = None) -> None:
     """Write `model` to `path`, atomically, over an existing file if there is one.
 
-    The model itself is not changed, and stays usable even when `path` is the file it was loaded from. If `path` is
-    a symbolic link, the link is replaced, not the file behind it.
+    The model itself is not changed, and stays usable even when `path` is the file it was loaded from. If
+    `path` is a symbolic link, the link is replaced, not the file behind it.
 
     Args:
         model: The model to write.
         path: The model file.
-        external: Whether large tensors go to one file beside it: True (`path` + ".data"), a name for that file, or
-            False. None: where the model came with external data, or would pass 2 GiB.
+        external: Whether large tensors go to one file beside it: True (`path` + ".data"), a name for that
+            file, or False. None: where the model came with external data, or would pass 2 GiB.
 
     Raises:
         OutputError: It can't be written; nothing was changed on disk.
@@ -83,17 +86,16 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool | str 
 def has_external_data(model: ir.Model) -> bool:
     """Whether the model came with external data, or holds tensors of such a file."""
     return bool(model.meta.get(EXTERNAL_DATA_KEY)) or any(
-        isinstance(tensor, ir.ExternalTensor)
-        or (isinstance(tensor, StoredTensor) and tensor.raw.source.external)
-        for tensor in _all_tensors(model)
+        _is_external(value.const_value)
+        for graph in scopes.all_graphs(model)
+        for value in graph.initializers.values()
     )
 
 
-def _all_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    for graph in scopes.all_graphs(model):
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                yield value.const_value
+def _is_external(tensor: ir.TensorProtocol | None) -> bool:
+    if isinstance(tensor, StoredTensor):
+        return tensor.raw.source.external
+    return isinstance(tensor, ir.ExternalTensor)
 
 
 def _check_target(target: str) -> None:
@@ -132,17 +134,17 @@ def _reason(error: OSError) -> str:
 def _references(model: ir.Model) -> Iterator[tuple[bytes, list[ir.TensorProtocol]]]:
     """Serialize the model with its large tensors replaced by numbered references.
 
-    onnx_ir's serializer asks each tensor for its bytes, so it must meet small stand-ins; the model gets its own
-    tensors back before anything is written.
+    onnx_ir's serializer asks each tensor for its bytes, so it must meet small stand-ins; the model gets its
+    own tensors back before anything is written.
     """
     tensors: list[ir.TensorProtocol] = []
-    undo: list[tuple[ir.Value, ir.TensorProtocol] | tuple[ir.Attributes, ir.Attr]] = []
+    undo: list[Callable[[], None]] = []
     try:
         for graph in scopes.all_graphs(model):
             for value in graph.initializers.values():
                 tensor = value.const_value
                 if tensor is not None and _is_large(tensor):
-                    undo.append((value, tensor))
+                    undo.append(partial(setattr, value, "const_value", tensor))
                     value.const_value = _stand_in(tensor, tensors)
             for node in graph:
                 _replace_attributes(node.attributes, tensors, undo)
@@ -150,26 +152,23 @@ def _references(model: ir.Model) -> Iterator[tuple[bytes, list[ir.TensorProtocol
             _replace_attributes(function.attributes, tensors, undo)
         proto = ir.to_proto(model)
     finally:
-        for owner, before in reversed(undo):
-            if isinstance(owner, ir.Value):
-                owner.const_value = before  # type: ignore[assignment]
-            else:
-                owner[before.name] = before  # type: ignore[index, assignment]
+        for restore in reversed(undo):
+            restore()
     _drop_repeated_types(proto.graph)
     yield proto.SerializeToString(), tensors
 
 
 def _replace_attributes(
-    attributes: ir.Attributes,
+    attributes: MutableMapping[str, ir.Attr],
     tensors: list[ir.TensorProtocol],
-    undo: list[tuple[ir.Value, ir.TensorProtocol] | tuple[ir.Attributes, ir.Attr]],
+    undo: list[Callable[[], None]],
 ) -> None:
     for attribute in list(attributes.values()):
         if attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR or attribute.value is None:
             continue
         tensor = attribute.as_tensor()
         if _is_large(tensor):
-            undo.append((attributes, attribute))
+            undo.append(partial(attributes.__setitem__, attribute.name, attribute))
             stand_in = _stand_in(tensor, tensors)
             attributes[attribute.name] = ir.AttrTensor(
                 attribute.name, stand_in, doc_string=attribute.doc_string
@@ -177,7 +176,7 @@ def _replace_attributes(
 
 
 def _is_large(tensor: ir.TensorProtocol) -> bool:
-    # An external tensor that was not loaded by us refers to a path: written inline or copied, never left as it is.
+    # An external tensor that was not loaded by us refers to a path: its bytes are written, not the reference.
     if tensor.dtype == ir.DataType.STRING:
         return False
     return tensor.nbytes >= protobuf.LIMIT_BYTES or isinstance(tensor, ir.ExternalTensor)
@@ -198,7 +197,7 @@ def _stand_in(tensor: ir.TensorProtocol, tensors: list[ir.TensorProtocol]) -> ir
 
 
 def _drop_repeated_types(graph: onnx.GraphProto) -> None:
-    """Drop the value infos that onnx_ir writes for initializers: they repeat the type of the tensor beside them."""
+    """Drop the value infos that onnx_ir writes for initializers: they repeat the tensor's own type."""
     pending = [graph]
     while pending:
         current = pending.pop()
@@ -275,7 +274,8 @@ def _with_external(skeleton: bytes, data_name: str, places: _Layout) -> bytes:
             number = int(entries["offset"].value)
             entries["location"].value = data_name
             entries["offset"].value = str(places.offsets[number])
-    return model.SerializeToString()
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def _write_pieces(file: int, pieces: Sequence[bytes | int], tensors: Sequence[ir.TensorProtocol]) -> None:
@@ -314,7 +314,7 @@ def _contents(tensor: ir.TensorProtocol) -> memoryview | bytes:
         array = tensor.numpy()
         little = array.dtype.newbyteorder("<")
         if array.flags.c_contiguous and array.dtype == little and array.size:
-            return memoryview(array.reshape(-1).view("u1"))
+            return array.reshape(-1).view(np.uint8).data
     return tensor.tobytes()
 
 

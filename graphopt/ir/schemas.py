@@ -51,7 +51,7 @@ class Schema:
 
 @cache
 def schema(domain: str, op_type: str, version: int) -> Schema | None:
-    """The signature that `op_type` has in opset `version` of `domain`; None where there is no such operator."""
+    """The signature of `op_type` in opset `version` of `domain`; None where there is no such operator."""
     try:
         found = defs.get_schema(op_type, version, domain)
     except defs.SchemaError:
@@ -65,7 +65,10 @@ def schema(domain: str, op_type: str, version: int) -> Schema | None:
         max_inputs=found.max_input,
         min_outputs=found.min_output,
         max_outputs=found.max_output,
-        attributes={name: ir.AttributeType(int(a.type.value)) for name, a in found.attributes.items()},
+        attributes={
+            name: ir.AttributeType[a.type.name]  # type: ignore[attr-defined]
+            for name, a in found.attributes.items()
+        },
         required=tuple(sorted(name for name, a in found.attributes.items() if a.required)),
     )
 

@@ -1,7 +1,7 @@
 """Tensors that lie in a file and stay there until somebody asks.
 
-A `Source` is one open file; many `StoredTensor`s share its single mapping. The file is opened when the model is
-loaded, so replacing it on disk (saving a model over itself) does not disturb a model in memory.
+A `Source` is one open file; many `StoredTensor`s share its single mapping. The file is opened when the model
+is loaded, so replacing it on disk (saving a model over itself) does not disturb a model in memory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import onnx_ir as ir
 from graphopt.errors import ModelError
 
 IN_MEMORY_BYTES = 128 << 20
-"""Model files up to this size are read, not mapped: a program that rewrites a mapped file in place (most savers do)
-kills whoever has it mapped, and reading this much takes less than 0.1 s. External data is always mapped."""
+"""Model files up to this size are read, not mapped: a program that rewrites a mapped file in place (most
+savers do) kills whoever has it mapped, and reading this much takes less than 0.1 s. External data is always
+mapped."""
 
 
 class Source:
@@ -52,7 +53,7 @@ class Source:
     def view(self, offset: int, length: int) -> memoryview:
         """The bytes at `offset`; nothing is read until they are looked at."""
         if self._buffer is None:
-            # Mapping waits for the first look: a load -> save round trip copies inside the kernel and maps nothing.
+            # Mapping waits for the first look: load and save alone copy inside the kernel and map nothing.
             self._buffer = (
                 memoryview(mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ))
                 if self.size
@@ -94,7 +95,7 @@ class StoredBytes:
             found = ir.PackedTensor(array, self.dtype, shape=self.shape).numpy()
         else:
             found = array.view(self.dtype.numpy().newbyteorder("<")).reshape(self.shape)
-            # Native kernels and onnxruntime take the pointer as it is; raw_data in a protobuf starts anywhere.
+            # Native kernels and onnxruntime take the pointer as it is; raw_data may start anywhere.
             found = found if found.flags.aligned else found.copy()
         if copy or (dtype is not None and found.dtype != dtype):
             return found.astype(found.dtype if dtype is None else dtype)
@@ -107,8 +108,8 @@ class StoredBytes:
 class StoredTensor(ir.Tensor[StoredBytes]):
     """A tensor whose bytes lie in a `Source`.
 
-    `numpy()` is a read-only view without a copy where the bytes are aligned for their type; else, and for types
-    of less than a byte, it is a new array at each call.
+    `numpy()` is a read-only view without a copy where the bytes are aligned for their type; else, and for
+    types of less than a byte, it is a new array at each call.
     """
 
     __slots__ = ()

@@ -1,7 +1,7 @@
 """Is this a valid graph? Asked of every input, after every pass in tests, and before anything is written.
 
-Values are objects in memory and names on disk. So besides the rules of the standard one more is checked: that each
-name, looked up where it is used, leads to the very value that is meant.
+Values are objects in memory and names on disk. So besides the rules of the standard one more is checked: that
+each name, looked up where it is used, leads to the very value that is meant.
 """
 
 from __future__ import annotations
@@ -59,8 +59,28 @@ def _roots(model: ir.Model) -> list[tuple[ir.Graph, dict[str, int]]]:
 
 
 def _check_graph(graph: ir.Graph, outer: Sequence[_Scope]) -> None:
-    own: _Scope = {}
+    own = _given_values(graph)
     visible = [*outer, own]
+    for node in graph:
+        for used in node.inputs:
+            if used is not None:
+                _check_use(used, visible, node)
+        for _, body in scopes.bodies(node):
+            _check_graph(body, visible)
+        for made in node.outputs:
+            _declare(made, node, visible)
+    for value in graph.outputs:
+        if not value.name:
+            raise InvalidGraph(f"graph '{graph.name}' has an output without a name")
+        if own.get(value.name) is not value:
+            raise InvalidGraph(
+                f"output '{value.name}' of graph '{graph.name}' is made by nothing in it", value=value.name
+            )
+
+
+def _given_values(graph: ir.Graph) -> _Scope:
+    """Inputs and initializers of a graph by name."""
+    own: _Scope = {}
     for value in graph.inputs:
         if not value.name:
             raise InvalidGraph(f"graph '{graph.name}' has an input without a name")
@@ -74,15 +94,7 @@ def _check_graph(graph: ir.Graph, outer: Sequence[_Scope]) -> None:
             raise InvalidGraph(f"initializer '{name}' has no data", value=name)
         if own.setdefault(name, value) is not value:
             raise InvalidGraph(f"'{name}' is both an input and another initializer", value=name)
-    for node in graph:
-        for used in node.inputs:
-            if used is not None:
-                _check_use(used, visible, node)
-        for _, body in scopes.bodies(node):
-            _check_graph(body, visible)
-        for made in node.outputs:
-            _declare(made, node, visible)
-    _check_graph_outputs(graph, own)
+    return own
 
 
 def _check_use(value: ir.Value, visible: Sequence[_Scope], node: ir.Node) -> None:
@@ -120,16 +132,6 @@ def _declare(value: ir.Value, node: ir.Node, visible: Sequence[_Scope]) -> None:
             value=name,
         )
     visible[-1][name] = value
-
-
-def _check_graph_outputs(graph: ir.Graph, own: _Scope) -> None:
-    for value in graph.outputs:
-        if not value.name:
-            raise InvalidGraph(f"graph '{graph.name}' has an output without a name")
-        if own.get(value.name) is not value:
-            raise InvalidGraph(
-                f"output '{value.name}' of graph '{graph.name}' is made by nothing in it", value=value.name
-            )
 
 
 def _check_node(
