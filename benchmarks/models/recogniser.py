@@ -5,7 +5,7 @@
     feats float32 (1, T, 80) -> tokens int64 (L), logits float32 (L, vocabulary)
 
 Written as the TorchScript exporter writes it at opset 13 without folding: Constants as nodes, LayerNorm in
-nine nodes, weights behind Transposes, every view behind Shape/Gather/Unsqueeze/Concat, an If for a squeeze and
+nine nodes, weights behind Transposes, views behind Shape/Gather/Unsqueeze/Concat, an If for a squeeze and
 one for a short-circuit `and`, the projections of the encoder computed again in every step, and the body's
 inputs declared with the shapes of the first step, from which they grow. The weights are random: what it
 decodes means nothing.
@@ -136,7 +136,7 @@ def san_m(g: GraphBuilder, x: str, c: Config) -> str:
 
 @dataclass(frozen=True)
 class DecoderWeights:
-    """Names of one decoder layer's values in the main graph; matrices are (in, out), behind their Transposes."""
+    """Names of one decoder layer's values in the main graph; matrices (in, out), behind Transposes."""
 
     norms: tuple[tuple[str, str], ...]
     matrices: dict[str, tuple[str, str]]
