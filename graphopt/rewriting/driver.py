@@ -263,7 +263,7 @@ class Driver:
         if len(firings) <= self._limit:
             return
         recent = Counter(f.id.place.pass_name + "/" + f.id.place.rule for f in firings[-200:])
-        names = " and ".join(name for name, _ in recent.most_common(2))
+        names = " and ".join(sorted(name for name, _ in recent.most_common(2)))
         raise RulesFight(
             f"the rewriting does not come to rest: {names} undo each other", node=str(firings[-1].id)
         )

@@ -1,0 +1,67 @@
+"""Puts a report together from what the compiler has at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from graphopt.reporting.counts import count_operators
+from graphopt.reporting.report import Change, DroppedFiring, OperatorChange, PassStatistics, Report
+from graphopt.reporting.signatures import signature_of
+from graphopt.rewriting import Trace
+from graphopt.verification import Verification
+
+
+def summarize(
+    source: ir.Model,
+    result: ir.Model,
+    *,
+    name: str,
+    target: str,
+    trace: Trace,
+    verification: Verification | None,
+    dropped: Sequence[DroppedFiring],
+    warnings: Sequence[str],
+    seconds: float,
+) -> Report:
+    """The report of one optimization; costs of the graph are added by `costs`, on request.
+
+    Args:
+        source: The model as it was read.
+        result: The model as it will be written.
+        name: What the report calls it.
+        target: Name of the target.
+        trace: Firings and statistics.
+        verification: What was verified; None if that was not asked for.
+        dropped: Firings that were left out.
+        warnings: Sentences for the user.
+        seconds: Time of the whole run.
+    """
+    statistics = tuple(
+        PassStatistics(name, found.fired, found.rejected, found.seconds)
+        for name, found in trace.statistics.items()
+    )
+    return Report(
+        model=name,
+        target=target,
+        signature=signature_of(result),
+        operators=OperatorChange(count_operators(source), count_operators(result, target)),
+        bytes=Change(weight_bytes(source), weight_bytes(result)),
+        passes=statistics,
+        verification=verification,
+        dropped=tuple(dropped),
+        warnings=tuple(warnings),
+        seconds=seconds,
+    )
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers and Constant tensors, bodies and functions included; nothing is read."""
+    total = 0
+    for graph in (model.graph, *model.graph.subgraphs(), *(f.graph for f in model.functions.values())):
+        total += sum(v.const_value.nbytes for v in graph.initializers.values() if v.const_value is not None)
+        for node in graph:
+            if node.op_type == "Constant" and "value" in node.attributes and not node.attributes["value"].is_ref():
+                total += node.attributes["value"].as_tensor().nbytes
+    return total
