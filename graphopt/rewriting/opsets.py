@@ -32,16 +32,22 @@ class OpsetPolicy:
         self.refused: dict[int, str] = {}
 
     def raise_to(self, model: ir.Model, version: int) -> bool:
-        """Convert in place if that is allowed and exact. False: the model is as it was."""
+        """Convert in place, if that is allowed and exact: to the ceiling, or else to `version`.
+
+        Going to the ceiling at once spares the later fusions a conversion each. False: nothing was done.
+        """
         from graphopt.ir import opset_conversion
 
         current = model.graph.opset_imports.get("", 1)
-        if self.policy != "auto" or version > self.ceiling or version <= current or version in self.refused:
+        if self.policy != "auto" or version > self.ceiling or version <= current:
             return False
-        blockers = opset_conversion.can_convert(model, version)
-        if blockers:
-            self.refused[version] = "; ".join(str(b) for b in blockers[:3])
-            return False
-        opset_conversion.convert(model, version)
-        self.raised.append((current, version))
-        return True
+        for wanted in dict.fromkeys((self.ceiling, version)):
+            if wanted in self.refused:
+                continue
+            blockers = opset_conversion.can_convert(model, wanted)
+            if not blockers:
+                opset_conversion.convert(model, wanted)
+                self.raised.append((current, wanted))
+                return True
+            self.refused[wanted] = "; ".join(str(b) for b in blockers[:3])
+        return False
