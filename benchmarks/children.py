@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A child that ended.
@@ -46,15 +47,17 @@ def run(command: Sequence[str], timeout: float = 600, watch_memory: bool = False
     watch = _Watch(process.pid)
     if watch_memory:
         watch.start()
-    expired = threading.Event()
-    timer = threading.Timer(timeout, lambda: (expired.set(), process.kill()))
-    timer.start()
-    output, errors = process.communicate()
+    expired = False
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        expired = True
+        process.kill()
+        output, errors = process.communicate()
     seconds = time.perf_counter() - start
-    timer.cancel()
     watch.ended.set()
     return Ended(
-        code=None if expired.is_set() else process.returncode,
+        code=None if expired else process.returncode,
         seconds=seconds,
         peak_mib=watch.peak_mib,
         peak_anonymous_mib=watch.peak_anonymous_mib,
@@ -63,7 +66,9 @@ def run(command: Sequence[str], timeout: float = 600, watch_memory: bool = False
     )
 
 
-def run_python(module: str, *arguments: str | Path, timeout: float = 600, watch_memory: bool = False) -> Ended:
+def run_python(
+    module: str, *arguments: str | Path, timeout: float = 600, watch_memory: bool = False
+) -> Ended:
     """Run a module with this interpreter."""
     command = [sys.executable, "-m", module, *(str(a) for a in arguments)]
     return run(command, timeout, watch_memory)

@@ -74,13 +74,16 @@ def _count(model: onnx.ModelProto, whole_domain: str | None) -> Counter[tuple[st
 
 
 def dims_kept(before: Path, after: Path) -> bool:
-    """Whether inputs and outputs have their names, order and types, and every dynamic dim is still dynamic."""
+    """Whether the signature stayed: names, order and types, and every input dim, dynamic ones dynamic."""
     old, new = (onnx.load(str(path), load_external_data=False).graph for path in (before, after))
-    return _sides(old, old) == _sides(new, old) and [o.name for o in old.output] == [o.name for o in new.output]
+    stored = {i.name for i in old.initializer}
+    outputs = [(o.name, o.type.WhichOneof("value")) for o in old.output]
+    return _inputs(old, stored) == _inputs(new, stored) and outputs == [
+        (o.name, o.type.WhichOneof("value")) for o in new.output
+    ]
 
 
-def _sides(graph: onnx.GraphProto, like: onnx.GraphProto) -> list[tuple[str, int, tuple[int | None, ...]]]:
-    stored = {i.name for i in like.initializer} | {i.name for i in graph.initializer}
+def _inputs(graph: onnx.GraphProto, stored: set[str]) -> list[tuple[str, int, tuple[int | None, ...]]]:
     found = []
     for value in graph.input:
         if value.name not in stored:

@@ -136,7 +136,9 @@ def difference(wanted: Any, got: Any, tolerance: Mapping[str, tuple[float, float
     scale = float(np.abs(x).max(initial=0.0))
     relative, scaled = tolerance[str(a.dtype)]
     off = np.abs(x - y)
-    return bool((off <= relative * np.abs(x) + scaled * scale).all()), float(off.max(initial=0.0)) / max(scale, 1e-12)
+    return bool((off <= relative * np.abs(x) + scaled * scale).all()), float(off.max(initial=0.0)) / max(
+        scale, 1e-12
+    )
 
 
 def _first_line(error: Exception) -> str:

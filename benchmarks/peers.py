@@ -168,7 +168,9 @@ def main(arguments: list[str]) -> None:
         case ["run", peer, source, result]:
             PEERS[peer](source, result)
         case ["count", folder, out, *names]:
-            wanted = names or sorted(p.stem for p in Path(folder).glob("*.onnx") if p.with_suffix(".json").exists())
+            wanted = names or sorted(
+                p.stem for p in Path(folder).glob("*.onnx") if p.with_suffix(".json").exists()
+            )
             Path(out).write_text(to_json(count(Path(folder), wanted)) + "\n", encoding="utf-8")
         case _:
             sys.exit(__doc__)

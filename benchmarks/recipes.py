@@ -116,11 +116,11 @@ def _array(spec: Mapping[str, Any], size: Size, rng: np.random.Generator) -> Arr
             values = np.broadcast_to(np.arange(shape[-1]) + number("start"), shape)
         case kind:
             raise ValueError(f"recipe: input {spec['name']!r} is of unknown kind {kind!r}")
-    return np.ascontiguousarray(np.asarray(values).astype(dtype).reshape(shape))
+    return np.array(values, dtype).reshape(shape)
 
 
 def _prefix_mask(shape: tuple[int, ...]) -> Array:
     width = shape[-1]
     rows = int(np.prod(shape[:-1], dtype=np.int64))
-    shorter_by = (3 * np.arange(rows)) % max(1, width // 2)
+    shorter_by = np.arange(rows) % max(1, width // 2)
     return (np.arange(width) < np.maximum(1, width - shorter_by)[:, None]).reshape(shape)

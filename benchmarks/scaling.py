@@ -1,6 +1,6 @@
 """Time over the length of a chain, and memory over weights that are larger than it.
 
-    python -m benchmarks.scaling [OUT.json]
+python -m benchmarks.scaling [OUT.json]
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def table(chains: list[ChainTime], memory: BigMemory) -> str:
     lines = [f"{'chain':>12} {'before':>8} {'after':>8} {'no verify':>10} {'verified':>10}"]
     for c in chains:
         lines.append(
-            f"{c.blocks:>5} blocks {c.before:>8,} {c.after:>8,} {c.seconds:>8.2f} s {c.seconds_verified:>8.2f} s"
+            f"{c.blocks:>5} blocks {c.before:>8,} {c.after:>8,} "
+            f"{c.seconds:>8.2f} s {c.seconds_verified:>8.2f} s"
         )
     lines.append(
         f"{memory.weights_mib} MiB of external weights: {memory.before} -> {memory.after} operators in "
