@@ -1,8 +1,8 @@
 """Count operators.
 
-An operator is a node other than a Constant. Bodies of If, Loop and Scan count; a call of a model-local function counts
-as the operators of its body, as often as it is called. Where the engine of graphopt runs the model, a call of one of
-its own operators is one instruction, so counts as one.
+An operator is a node other than a Constant. Bodies of If, Loop and Scan count; a call of a model-local
+function counts as the operators of its body, as often as it is called. Where the engine of graphopt runs the
+model, a call of one of its own operators is one instruction, so counts as one.
 """
 
 from __future__ import annotations

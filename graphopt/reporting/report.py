@@ -12,9 +12,9 @@ from graphopt import __version__
 from graphopt.reporting.counts import OperatorCounts
 from graphopt.verification import Verification
 
-SCHEMA = "https://graphopt.dev/schemas/report-1.json"
+SCHEMA = "urn:graphopt:report:1"
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | dict[str, Json] | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class DroppedFiring:
 
 @dataclass(frozen=True, slots=True)
 class ValueSignature:
-    """A graph input or output. `shape` holds numbers, names of dynamic dims, or None for a dim without either."""
+    """A graph input or output. `shape` holds numbers, names of dynamic dims, or None for a nameless one."""
 
     name: str
     type: str

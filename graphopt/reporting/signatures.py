@@ -20,7 +20,7 @@ def _values(values: Iterable[ir.Value]) -> tuple[ValueSignature, ...]:
 
 
 def type_name(type_: ir.TypeProtocol | None) -> str:
-    """ "float32", "sequence(int64)", "optional(float32)"; "unknown" where none is declared."""
+    """Such as "float32", "sequence(int64)", "optional(float32)"; "unknown" where none is declared."""
     if type_ is None:
         return "unknown"
     if isinstance(type_, ir.SequenceType):

@@ -62,6 +62,10 @@ def weight_bytes(model: ir.Model) -> int:
     for graph in (model.graph, *model.graph.subgraphs(), *(f.graph for f in model.functions.values())):
         total += sum(v.const_value.nbytes for v in graph.initializers.values() if v.const_value is not None)
         for node in graph:
-            if node.op_type == "Constant" and "value" in node.attributes and not node.attributes["value"].is_ref():
+            if (
+                node.op_type == "Constant"
+                and "value" in node.attributes
+                and not node.attributes["value"].is_ref()
+            ):
                 total += node.attributes["value"].as_tensor().nbytes
     return total

@@ -1,7 +1,8 @@
 """Run a model as it stands, without any optimization: the judge of what it means.
 
-onnxruntime with its optimizations off is the judge; the reference implementation of ONNX takes what onnxruntime
-can't load. Sessions run in this process: a crash inside onnxruntime (a fault of native code) takes it down.
+onnxruntime with its optimizations off is the judge; the reference implementation of ONNX takes what
+onnxruntime can't load. Sessions run in this process: a crash of native code takes it down (sizes of zero,
+which are known for it, are tried in a child process first; see `isolation`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Feeds: TypeAlias = Mapping[str, Answer]
 
-# Smaller initializers are written into the serialized graph: onnxruntime's shape inference reads their contents.
+# Smaller initializers are written into the serialized graph: onnxruntime's shape inference reads some.
 INLINE_BYTES = 4096
 # Element types that numpy can't name: they cross the border as raw memory.
 _RAW_TYPES = {
@@ -158,7 +159,7 @@ def _weights_outside(model: ir.Model) -> Iterator[dict[str, ir.TensorProtocol]]:
                 continue
             weights[name] = tensor
             value.const_value = ir.ExternalTensor(
-                "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+                "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.numpy().shape), name=name
             )
         yield weights
     finally:
@@ -168,12 +169,8 @@ def _weights_outside(model: ir.Model) -> Iterator[dict[str, ir.TensorProtocol]]:
 
 def _can_share(tensor: ir.TensorProtocol) -> bool:
     """Whether its memory can be handed over as it lies: whole bytes an element, and worth it."""
-    size = math.prod(int(d) for d in tensor.shape)
-    return (
-        tensor.dtype != ir.DataType.STRING
-        and tensor.dtype.bitwidth >= 8
-        and (size * tensor.dtype.bitwidth // 8 > INLINE_BYTES)
-    )
+    whole = tensor.dtype != ir.DataType.STRING and tensor.dtype.bitwidth >= 8
+    return whole and tensor.nbytes > INLINE_BYTES
 
 
 def _weight_value(tensor: ir.TensorProtocol) -> ort.OrtValue:

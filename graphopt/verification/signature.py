@@ -15,8 +15,8 @@ class Input:
     """One input that must be fed.
 
     Attributes:
-        dims: A number, or the name of a dynamic dim; a dim without a name is named "input[axis]". None: the rank
-            is unknown.
+        dims: A number, or the name of a dynamic dim; a dim without a name is named "input[axis]". None: the
+            rank is unknown.
         container: "tensor", "sequence" or "optional" (of tensors of this type).
     """
 
