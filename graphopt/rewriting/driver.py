@@ -116,6 +116,7 @@ class Driver:
         self.editor = editor
         self._after_group = after_group
         self._seen: dict[str, int] = {}
+        self._rested: dict[str, int] = {}
         self._limit = FEWEST_FIRINGS
 
     def run(self, pipeline: Pipeline, progress: Progress | None = None) -> None:
@@ -133,6 +134,7 @@ class Driver:
                     break
                 except OpsetRaised:
                     self._seen.clear()
+                    self._rested.clear()
             if self._after_group is not None:
                 self._after_group(self.editor)
 
@@ -273,6 +275,9 @@ class Driver:
     def _run_pass(self, owner: Pass) -> None:
         start = time.perf_counter()
         editor = self.editor
+        if self._rested.get(str(owner)) == editor.clock:
+            return  # It found nothing to do when it looked last, and nothing has changed since.
+        self._rested[str(owner)] = editor.clock
         if _overrides(owner, "run_model"):
             self._one_run(owner, "", lambda: owner.run_model(editor))
         if _overrides(owner, "run"):

@@ -52,6 +52,8 @@ class Editor:
         self._step: FiringId | None = None
         self._removed: list[str] = []
         self._added: list[str] = []
+        self._log: list[ir.Node] = []
+        self._log_start = 0
         self.adopt(model)
 
     def adopt(self, model: ir.Model) -> None:
@@ -59,7 +61,9 @@ class Editor:
         self.model = model
         self.facts = Facts(model)
         self.names = Names(model)
-        self._log: list[ir.Node] = []
+        # To adopt is a change of everything: the clock goes on, and what was dated before it is void.
+        self._log_start = self.clock + 1
+        self._log = []
         self.index: dict[OpKey, dict[ir.Node, None]] = {}
         self.regions: dict[ir.Graph, Region] = {}
         self._constants: dict[tuple[object, ...], ir.Value] = {}
@@ -315,11 +319,13 @@ class Editor:
     @property
     def clock(self) -> int:
         """Moves with every change."""
-        return len(self._log)
+        return self._log_start + len(self._log)
 
     def touched_since(self, clock: int) -> list[ir.Node]:
         """Nodes that changed since then and are still there, in order."""
-        return [n for n in dict.fromkeys(self._log[clock:]) if n.graph is not None]
+        if clock < self._log_start:
+            return list(self.in_order())
+        return [n for n in dict.fromkeys(self._log[clock - self._log_start :]) if n.graph is not None]
 
     # ------------------------------------------------------------------ opsets
 

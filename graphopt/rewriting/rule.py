@@ -10,8 +10,9 @@
         return m["x"]
 
 A condition (`@double_negation.when`) returns a `Rejection`, or a fact (any frozen object) that the
-replacement receives, or None. `@rule_on("Concat")` looks at every node of an operator: its function
-is condition and replacement in one, for rewrites over any number of inputs.
+replacement receives, or None; False says no without a word, where the place is not even a near miss.
+`@rule_on("Concat")` looks at every node of an operator: its function is condition and replacement in
+one, for rewrites over any number of inputs.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class Rule:
         fact: object = None
         for condition in self._conditions:
             fact = condition(place)
+            if fact is False:
+                return None
             if isinstance(fact, Rejection):
                 return fact
         return () if fact is None else (fact,)
