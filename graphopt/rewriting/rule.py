@@ -132,7 +132,7 @@ def rule(
 
 def rule_on(
     *op_types: str, domain: str = "", opset: int = 1, may_grow: bool = False, depth: int = 2
-) -> Callable[[Callable[[Match], Replacement | Rejection | None]], Rule]:
+) -> Callable[[Rewrite], Rule]:
     """Make a rule that looks at every node of some operators.
 
     Args:
