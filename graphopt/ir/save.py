@@ -55,7 +55,7 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool | str 
     else:
         decided = True
     _check_target(target)
-    with _references(model) as (skeleton, tensors):
+    with references(model) as (skeleton, tensors):
         sizes = [tensor.nbytes for tensor in tensors]
         pieces, size = protobuf.fill(skeleton, sizes) if not external else ([], 0)
         if size > PROTOBUF_LIMIT_BYTES:
@@ -131,7 +131,7 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def _references(model: ir.Model) -> Iterator[tuple[bytes, list[ir.TensorProtocol]]]:
+def references(model: ir.Model) -> Iterator[tuple[bytes, list[ir.TensorProtocol]]]:
     """Serialize the model with its large tensors replaced by numbered references.
 
     onnx_ir's serializer asks each tensor for its bytes, so it must meet small stand-ins; the model gets its

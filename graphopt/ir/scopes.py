@@ -41,3 +41,17 @@ def describe_node(node: ir.Node) -> str:
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     name = node.name or next((output.name for output in node.outputs if output.name), None)
     return f"node '{name}' ({operator})" if name else f"a node without a name ({operator})"
+
+
+def captured(body: ir.Graph) -> list[ir.Value]:
+    """The values of outer scopes that a body or any body inside it uses, each once, in the order of use."""
+    own: set[ir.Value] = set()
+    used: dict[ir.Value, None] = {}
+    for graph in nested(body):
+        own.update(graph.inputs)
+        own.update(graph.initializers.values())
+        for node in graph:
+            own.update(node.outputs)
+            used.update((value, None) for value in node.inputs if value is not None)
+        used.update((value, None) for value in graph.outputs)
+    return [value for value in used if value not in own]

@@ -1,0 +1,295 @@
+"""The door to onnx-graphsurgeon, for people who know its API.
+
+graphsurgeon carries less than a model holds: it drops metadata, doc strings, some kinds of attributes and types,
+the input side of initializers that an input overrides. What it can't carry is kept from it on the way in, and put
+back on the way out wherever the same name still means the same thing. Weights are not copied on either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from graphopt.errors import ModelError
+from graphopt.ir import protobuf, scopes
+from graphopt.ir.save import references
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+_CARRIED = {
+    onnx.AttributeProto.FLOAT,
+    onnx.AttributeProto.INT,
+    onnx.AttributeProto.STRING,
+    onnx.AttributeProto.TENSOR,
+    onnx.AttributeProto.GRAPH,
+    onnx.AttributeProto.FLOATS,
+    onnx.AttributeProto.INTS,
+    onnx.AttributeProto.STRINGS,
+}
+
+
+def to_graphsurgeon(model: ir.Model) -> gs.Graph:
+    """A graphsurgeon graph of the model, bodies and functions included.
+
+    `Constant.values` reads a large weight when it is first asked for.
+    """
+    import onnx_graphsurgeon as gs
+
+    with references(model) as (skeleton, tensors):
+        proto = onnx.ModelProto.FromString(skeleton)
+    for graph in _graphs(proto):
+        _hide_types(graph)
+    for node in _nodes(proto):
+        _hide_attributes(node)
+    graph = gs.import_onnx(proto)
+    for constant in _constants(graph):
+        values = constant._values
+        if type(values) is gs.LazyValues and _number(values.tensor) is not None:
+            constant._values = _lazy_values(values.tensor, tensors[_number(values.tensor) or 0])
+    return graph
+
+
+def from_graphsurgeon(graph: gs.Graph, like: ir.Model) -> ir.Model:
+    """The model that a graphsurgeon graph describes.
+
+    Args:
+        graph: A graph from `to_graphsurgeon`, edited.
+        like: The model it came from, for everything that graphsurgeon does not carry.
+
+    Raises:
+        ModelError: graphsurgeon can't export the graph.
+    """
+    import onnx_graphsurgeon as gs
+
+    tensors: list[ir.TensorProtocol] = []
+    for constant in _constants(graph):
+        source = getattr(constant._values, "source", None)
+        if source is not None:
+            entry = next(e for e in constant._values.tensor.external_data if e.key == "offset")
+            entry.value = str(len(tensors))
+            tensors.append(source)
+    try:
+        proto = gs.export_onnx(graph, do_type_check=False)
+        model = ir.from_proto(proto)
+    except Exception as error:  # its own exceptions, and whatever its edits lead to
+        raise ModelError(f"graphsurgeon's graph can't be taken back: {error}") from error
+    _bind(model, tensors)
+    return _Restoration(like).apply(model)
+
+
+def _lazy_values(tensor: onnx.TensorProto, source: ir.TensorProtocol) -> gs.LazyValues:
+    import onnx_graphsurgeon as gs
+
+    class StoredValues(gs.LazyValues):  # type: ignore[misc]
+        """Values that are read from where the model has them."""
+
+        def __init__(self) -> None:
+            super().__init__(tensor)
+            self.source = source
+
+        def load(self) -> npt.NDArray[np.generic]:
+            return np.array(source.numpy())
+
+    return StoredValues()
+
+
+def _number(tensor: onnx.TensorProto) -> int | None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return int(entries["offset"]) if entries.get("location") == protobuf.MARK else None
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    pending = [proto.graph]
+    for function in proto.functions:
+        pending += [body for node in function.node for body in _bodies(node)]
+    while pending:
+        graph = pending.pop()
+        yield graph
+        pending += [body for node in graph.node for body in _bodies(node)]
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    for graph in _graphs(proto):
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+
+
+def _hide_attributes(node: onnx.NodeProto) -> None:
+    kept = [attribute for attribute in node.attribute if _is_carried(attribute)]
+    if len(kept) != len(node.attribute):
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+
+def _is_carried(attribute: onnx.AttributeProto) -> bool:
+    if attribute.ref_attr_name:
+        return True
+    lists = (attribute.floats, attribute.ints, attribute.strings)
+    is_list = attribute.type in (
+        onnx.AttributeProto.FLOATS,
+        onnx.AttributeProto.INTS,
+        onnx.AttributeProto.STRINGS,
+    )
+    return attribute.type in _CARRIED and (any(lists) or not is_list)
+
+
+def _hide_types(graph: onnx.GraphProto) -> None:
+    """Show a value that is neither a tensor nor a sequence of tensors as a tensor of unknown shape."""
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        kind = info.type.WhichOneof("value")
+        if kind == "optional_type" or (
+            kind == "sequence_type" and not info.type.sequence_type.elem_type.HasField("tensor_type")
+        ):
+            info.type.Clear()
+            info.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+
+
+def _constants(graph: gs.Graph) -> Iterator[gs.Constant]:
+    import onnx_graphsurgeon as gs
+
+    seen: set[int] = set()
+    pending = [graph, *graph.functions]
+    while pending:
+        current = pending.pop()
+        for node in current.nodes:
+            for held in (*node.inputs, *node.outputs, *node.attrs.values()):
+                if isinstance(held, gs.Constant) and id(held) not in seen:
+                    seen.add(id(held))
+                    yield held
+            pending += [held for held in node.attrs.values() if isinstance(held, gs.Graph)]
+        for held in current.outputs:
+            if isinstance(held, gs.Constant) and id(held) not in seen:
+                seen.add(id(held))
+                yield held
+
+
+def _bind(model: ir.Model, tensors: list[ir.TensorProtocol]) -> None:
+    def bound(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if isinstance(tensor, ir.ExternalTensor) and tensor.location == protobuf.MARK:
+            return tensors[tensor.offset or 0]
+        return tensor
+
+    for graph in scopes.all_graphs(model):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = bound(value.const_value)
+        for node in graph:
+            for attribute in list(node.attributes.values()):
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    tensor = bound(attribute.as_tensor())
+                    if tensor is not attribute.value:
+                        node.attributes[attribute.name] = ir.AttrTensor(attribute.name, tensor)
+
+
+class _Restoration:
+    """Puts back what graphsurgeon does not carry."""
+
+    def __init__(self, like: ir.Model) -> None:
+        self._like = like
+
+    def apply(self, model: ir.Model) -> ir.Model:
+        like = self._like
+        by_name = {(function.domain, function.name): function for function in like.functions.values()}
+        functions: list[ir.Function] = []
+        for function in model.functions.values():
+            old = by_name.get((function.domain, function.name))
+            if old is not None:
+                self._graph(function.graph, old.graph)
+                function.overload = old.overload
+                function.doc_string = old.doc_string
+                function.metadata_props.update(old.metadata_props)
+            functions.append(function)
+        self._graph(model.graph, like.graph)
+        self._signature(model.graph, like.graph)
+        restored = ir.Model(
+            model.graph,
+            ir_version=like.ir_version,
+            producer_name=like.producer_name,
+            producer_version=like.producer_version,
+            domain=like.domain,
+            model_version=like.model_version,
+            doc_string=like.doc_string,
+            functions=functions,
+            metadata_props=dict(like.metadata_props) or None,
+            device_configurations=like.device_configurations,
+        )
+        restored.meta.update(like.meta)
+        return restored
+
+    def _graph(self, graph: ir.Graph, old: ir.Graph) -> None:
+        graph.name = old.name
+        graph.doc_string = old.doc_string
+        graph.metadata_props.update(old.metadata_props)
+        values = {value.name: value for value in _values(old) if value.name}
+        for value in _values(graph):
+            before = values.get(value.name or "")
+            if before is not None:
+                _restore_value(value, before)
+        nodes = {node.outputs[0].name: node for node in old if node.outputs}
+        for node in graph:
+            match = nodes.get(node.outputs[0].name) if node.outputs else None
+            if match is not None and match.op_type == node.op_type and match.domain == node.domain:
+                self._node(node, match)
+
+    def _node(self, node: ir.Node, old: ir.Node) -> None:
+        node.doc_string = old.doc_string
+        node.metadata_props.update(old.metadata_props)
+        node.overload = old.overload
+        node.device_configurations = old.device_configurations
+        for name, attribute in old.attributes.items():
+            if name not in node.attributes and not _visible(attribute):
+                node.attributes[name] = attribute
+        bodies = dict(scopes.bodies(old))
+        for name, body in scopes.bodies(node):
+            if name in bodies and body is not bodies[name]:
+                self._graph(body, bodies[name])
+
+    def _signature(self, graph: ir.Graph, old: ir.Graph) -> None:
+        """Bring back initializers that no node uses, and the inputs that have a default."""
+        for name, value in old.initializers.items():
+            if name not in graph.initializers and not value.uses() and value.const_value is not None:
+                graph.register_initializer(
+                    ir.Value(name=name, shape=value.shape, type=value.type, const_value=value.const_value)
+                )
+        present = {value.name for value in graph.inputs}
+        for place, value in enumerate(old.inputs):
+            default = graph.initializers.get(value.name or "")
+            if value.is_initializer() and value.name not in present and default is not None:
+                graph.inputs.insert(min(place, len(graph.inputs)), default)
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
+def _restore_value(value: ir.Value, old: ir.Value) -> None:
+    if isinstance(old.type, (ir.SequenceType, ir.OptionalType)) or value.dtype == old.dtype:
+        if value.shape == old.shape or value.shape is None or not isinstance(old.type, ir.TensorType):
+            value.shape = old.shape
+        value.type = old.type
+    value.doc_string = old.doc_string
+    value.metadata_props.update(old.metadata_props)
+    value.meta.update(old.meta)
+
+
+def _visible(attribute: ir.Attr) -> bool:
+    """Whether graphsurgeon was shown the attribute, so that its absence is an edit."""
+    if attribute.is_ref():
+        return True
+    number = attribute.type.value
+    is_list = attribute.type in (ir.AttributeType.FLOATS, ir.AttributeType.INTS, ir.AttributeType.STRINGS)
+    return number in _CARRIED and (not is_list or len(attribute.value) > 0)
