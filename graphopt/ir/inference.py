@@ -8,11 +8,12 @@ growing cache with the shape of its first step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import onnx_ir as ir
 
-from graphopt.ir.dims import Dim, broadcast, low, symbol
+from graphopt.ir.contents import tensor_fact
+from graphopt.ir.dims import Dim, broadcast, low, symbol, symbols
 from graphopt.ir.fact import (
     MAX_ELEMENTS,
     UNKNOWN,
@@ -42,6 +43,9 @@ __all__ = [
 # Functions may not call themselves; a model in which they do ends here instead of never.
 MAX_CALL_DEPTH = 64
 
+# Once is enough but where a body is met from inside: its operator then starts the body afresh.
+MAX_EXPANSIONS = 4
+
 
 class Facts:
     """What is known of the values of a model, its bodies and function calls included.
@@ -62,6 +66,7 @@ class Facts:
         self._depth = 0
         self._owners: dict[ir.Graph, ir.Node] = {}
         self._numbers: dict[str, int] = {}
+        self._births: dict[str, int] = {}
         self._names = {
             str(dim.value)
             for value in model.graph.inputs
@@ -144,9 +149,23 @@ class Facts:
             self._numbers[hint] = number + 1
             name = f"{hint}#{number}"
             if name not in self._names:
+                self._births[name] = len(self._births)
                 return symbol(name, low, high)
 
     # The rest is for operators with bodies (graphopt.ir.facts.control_flow).
+
+    @property
+    def births(self) -> int:
+        """How many fresh symbols there are; with `born_since`, which of them are younger."""
+        return len(self._births)
+
+    def born_since(self, start: int) -> Callable[[Dim], bool]:
+        """Whether a dim has symbols in it that were made after `births` was `start`."""
+
+        def is_inner(dim: Dim) -> bool:
+            return any(self._births.get(name, -1) >= start for name in symbols(dim))
+
+        return is_inner
 
     def assume(self, value: ir.Value, fact: Fact) -> None:
         """Take a fact as given: an input of a body, in one round of its fixed point."""
@@ -168,7 +187,7 @@ class Facts:
         """Fill the cache for the value; a stack of our own, graphs are deeper than Python's."""
         cache = self._cache
         stack = [value]
-        expanded: set[ir.Node] = set()
+        expansions: dict[ir.Node, int] = {}
         while stack:
             value = stack[-1]
             if value in cache:
@@ -179,13 +198,12 @@ class Facts:
                 cache[value] = self._source(value)
                 stack.pop()
                 continue
-            if node not in expanded:
-                expanded.add(node)
-                pending = [given for given in node.inputs if given is not None and given not in cache]
-                if pending:
-                    pending.reverse()
-                    stack.extend(pending)
-                    continue
+            pending = [given for given in node.inputs if given is not None and given not in cache]
+            if pending and (rounds := expansions.get(node, 0)) < MAX_EXPANSIONS:
+                expansions[node] = rounds + 1
+                pending.reverse()
+                stack.extend(pending)
+                continue
             # Inputs that are still missing now stand in a cycle: unknown.
             stack.pop()
             self._infer(node)
@@ -222,7 +240,7 @@ class Facts:
             return ()
         inner = Facts.__new__(Facts)
         inner.failures, inner._model, inner._owners = self.failures, self._model, self._owners
-        inner._numbers, inner._names = self._numbers, self._names
+        inner._numbers, inner._births, inner._names = self._numbers, self._births, self._names
         inner._imports = function.opset_imports
         inner._depth = self._depth + 1
         inner._binding = _bound(function, node, self._binding)
@@ -280,36 +298,6 @@ class Facts:
                         pending.append(body)
             owner = self._owners.get(graph)
         return owner
-
-
-def tensor_fact(tensor: ir.TensorProtocol) -> TensorFact:
-    """The fact of a constant tensor; contents only of small ones.
-
-    Lazy and external floating-point data is not read: no shape was ever told by a bias.
-    """
-    dims = tuple([int(dim) for dim in tensor.shape])
-    dtype = tensor.dtype
-    size = 1
-    for dim in dims:
-        size *= dim
-    if size > MAX_ELEMENTS:
-        return TensorFact(dtype, dims, None)
-    return TensorFact(dtype, dims, _contents(tensor, dtype))
-
-
-def _contents(tensor: ir.TensorProtocol, dtype: ir.DataType) -> tuple[Element, ...] | None:
-    if dtype.is_floating_point():
-        if isinstance(tensor, (ir.ExternalTensor, ir.LazyTensor)):
-            return None
-        return tuple([float(element) for element in tensor.numpy().reshape(-1)])
-    if dtype is ir.DataType.STRING:
-        strings = tensor.numpy().reshape(-1).tolist()
-        return tuple([text.decode() if isinstance(text, bytes) else text for text in strings])
-    if dtype is ir.DataType.BOOL:
-        return tuple(tensor.numpy().reshape(-1).tolist())
-    if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128, ir.DataType.UNDEFINED):
-        return None
-    return tuple([int(element) for element in tensor.numpy().reshape(-1)])
 
 
 def declared_fact(declared: ir.TypeProtocol | None, dims: list[Dim] | None) -> Fact:

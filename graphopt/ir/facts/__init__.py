@@ -46,7 +46,7 @@ def is_pure(node: ir.Node) -> bool:
     An operator with bodies is as pure as the nodes in them.
     """
     entry = find(node.domain, node.op_type)
-    if entry is None or not entry.pure:
+    if entry is None or not (entry.pure or _is_deterministic(entry, node)):
         return False
     return all(is_pure(inner) for body in bodies(node) for inner in body)
 
@@ -54,7 +54,7 @@ def is_pure(node: ir.Node) -> bool:
 def is_random(node: ir.Node) -> bool:
     """Whether the outputs differ from run to run; bodies count."""
     entry = find(node.domain, node.op_type)
-    if entry is not None and entry.random:
+    if entry is not None and entry.random and not _is_deterministic(entry, node):
         return True
     return any(is_random(inner) for body in bodies(node) for inner in body)
 
@@ -77,3 +77,7 @@ def can_fail(node: ir.Node) -> bool:
     if entry is None or entry.can_fail:
         return True
     return any(can_fail(inner) for body in bodies(node) for inner in body)
+
+
+def _is_deterministic(entry: Operator, node: ir.Node) -> bool:
+    return entry.deterministic is not None and entry.deterministic(node)

@@ -55,6 +55,7 @@ class Operator:
     Attributes:
         pure: The outputs depend on the inputs and attributes alone; equal nodes may be merged.
         random: The outputs differ from run to run.
+        deterministic: Nodes of a random operator for which it holds are pure (Dropout at inference).
         elementwise: Each output element depends on one element of each (broadcast) input.
         movement: The output's elements are elements of the inputs (or a fill value), moved.
         commutative: The first two inputs (all, of a variadic one) may be exchanged.
@@ -75,6 +76,7 @@ class Operator:
     shape_inputs: tuple[int, ...] = ()
     infer: InferFunction | None = None
     flops: FlopsFunction | None = None
+    deterministic: Callable[[ir.Node], bool] | None = None
 
 
 class InferenceContext:
@@ -238,6 +240,7 @@ def operator(
     can_fail: bool = False,
     shape_inputs: tuple[int, ...] = (),
     flops: FlopsFunction | None = None,
+    deterministic: Callable[[ir.Node], bool] | None = None,
 ) -> Callable[[InferFunction], InferFunction]:
     """Register the decorated function as the inference of the operators named.
 
@@ -263,6 +266,7 @@ def operator(
                     shape_inputs=shape_inputs,
                     infer=infer,
                     flops=flops,
+                    deterministic=deterministic,
                 )
             )
         return infer

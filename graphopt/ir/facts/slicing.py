@@ -1,0 +1,151 @@
+"""Slice and Split."""
+
+from __future__ import annotations
+
+from graphopt.ir.dims import Dim, exact_quotient, floordiv, high, low, maximum, minimum
+from graphopt.ir.fact import Element, TensorFact
+from graphopt.ir.facts.axes import moved_elements, normalized, positions
+from graphopt.ir.facts.registry import InferenceContext, Results, operator
+from graphopt.ir.partial_values import as_dim
+
+__all__ = ["slice_length"]
+
+# Exporters write "to the end" as one of the largest integers; no dim gets there.
+UNBOUNDED = 2**31 - 1
+
+
+@operator("Slice", movement=True, shape_inputs=(1, 2, 3, 4), can_fail=True)
+def slice_(ctx: InferenceContext) -> Results:
+    """Bounds are attributes before opset 10; axes are all in order, steps are 1, unless given."""
+    fact = ctx.tensor_input(0)
+    if fact is None or fact.dims is None:
+        return [ctx.tensor(ctx.dtype(0), None)]
+    bounds = _bounds(ctx, len(fact.dims))
+    dims = list(fact.dims)
+    if bounds is None:
+        return [ctx.tensor(fact.dtype, [ctx.fresh("sliced", 0, high(dim)) for dim in dims])]
+    axes, starts, ends, steps = bounds
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        length = slice_length(dims[axis], start, end, step)
+        dims[axis] = ctx.fresh("sliced", 0, high(dims[axis])) if length is None else length
+    return [TensorFact(fact.dtype, tuple(dims), _sliced_elements(fact, bounds))]
+
+
+Bounds = tuple[list[int], list[Dim | None], list[Dim | None], list[Dim | None]]
+
+
+def _bounds(ctx: InferenceContext, rank: int) -> Bounds | None:
+    """Axes, starts, ends, steps, all of one length; None where the axes are unknown."""
+    if ctx.opset < 10:
+        first, last = ctx.ints_attr("starts"), ctx.ints_attr("ends")
+        if first is None or last is None:
+            return None
+        axes = ctx.ints_attr("axes") or tuple(range(len(first)))
+        return normalized(axes, rank), list(first), list(last), [1] * len(axes)
+    starts, ends = _dims_input(ctx, 1), _dims_input(ctx, 2)
+    known = (starts, ends)
+    count = next((len(bound) for bound in known if bound is not None), None)
+    given = ctx.integers(3) if ctx.has(3) else None
+    if count is None:
+        count = None if given is None else len(given)
+    if count is None or (ctx.has(3) and given is None):
+        return None
+    axes = tuple(range(count)) if given is None else given
+    steps = (_dims_input(ctx, 4) or [None] * count) if ctx.has(4) else [1] * count
+    return normalized(axes, rank), starts or [None] * count, ends or [None] * count, steps
+
+
+def _dims_input(ctx: InferenceContext, i: int) -> list[Dim | None] | None:
+    elements = ctx.elements(i)
+    return None if elements is None else [as_dim(element) for element in elements]
+
+
+def slice_length(dim: Dim, start: Dim | None, end: Dim | None, step: Dim | None) -> Dim | None:
+    """How many elements a slice has, bounds cut as numpy cuts them; None where only a run can tell."""
+    if type(step) is not int or step == 0 or start is None or end is None:
+        return None
+    if step > 0:
+        first, last = _cut(start, dim, 0, dim), _cut(end, dim, 0, dim)
+        distance = None if first is None or last is None else last - first
+    else:
+        first, last = _cut(start, dim, -1, dim - 1), _cut(end, dim, -1, dim - 1)
+        distance = None if first is None or last is None else first - last
+    if distance is None:
+        return None
+    return maximum(floordiv(distance + (abs(step) - 1), abs(step)), 0)
+
+
+def _cut(bound: Dim, dim: Dim, least: Dim, most: Dim) -> Dim | None:
+    """A bound counted from the front, within least and most; None where its sign is unknown."""
+    if type(bound) is int:
+        if bound >= UNBOUNDED:
+            return most
+        if bound <= -UNBOUNDED:
+            return least
+    if (lowest := low(bound)) is not None and lowest >= 0:
+        return minimum(bound, most)
+    if (highest := high(bound)) is not None and highest < 0:
+        return maximum(bound + dim, least)
+    return None
+
+
+def _sliced_elements(fact: TensorFact, bounds: Bounds) -> tuple[Element, ...] | None:
+    """The contents of a slice with known bounds."""
+    if fact.elements is None or fact.dims is None:
+        return None
+    slices = [slice(None)] * len(fact.dims)
+    for axis, start, end, step in zip(*bounds, strict=True):
+        if type(start) is not int or type(end) is not int or type(step) is not int:
+            return None
+        size = fact.dims[axis]
+        # Python's -1 is the last element, ONNX's smallest integer lies before the first.
+        below_first = step < 0 and type(size) is int and end < -size
+        slices[axis] = slice(start, None if below_first else end, step)
+    if len(slices) == 1:
+        return fact.elements[slices[0]]
+    places = positions(fact.dims)
+    assert places is not None, "contents are kept of static shapes only"
+    return tuple(moved_elements(fact.elements, places[tuple(slices)]))
+
+
+@operator("Split", movement=True, shape_inputs=(1,), can_fail=True)
+def split(ctx: InferenceContext) -> Results:
+    """Sizes are an attribute before opset 13; without them parts are equal (the last smaller, from 18)."""
+    fact = ctx.tensor_input(0)
+    count = len(ctx.node.outputs)
+    if fact is None or fact.dims is None:
+        return [ctx.tensor(ctx.dtype(0), None)] * count
+    axis = normalized((ctx.int_attr("axis", 0),), len(fact.dims))[0]
+    sizes = _part_sizes(ctx, fact.dims[axis], count)
+    results = []
+    start: Dim = 0
+    for size in sizes:
+        dims = (*fact.dims[:axis], size, *fact.dims[axis + 1 :])
+        elements = _sliced_elements(fact, ([axis], [start], [start + size], [1]))
+        results.append(ctx.tensor(fact.dtype, dims, elements))
+        start = start + size
+    return results
+
+
+def _part_sizes(ctx: InferenceContext, dim: Dim, count: int) -> list[Dim]:
+    sizes: list[Dim | None] | None = None
+    if ctx.has(1):
+        sizes = _dims_input(ctx, 1)
+    elif (given := ctx.ints_attr("split")) is not None:
+        sizes = list(given)
+    else:
+        parts = ctx.int_attr("num_outputs", count)
+        whole = exact_quotient(dim, parts)
+        if whole is not None or ctx.opset < 18:
+            return [floordiv(dim, parts) if whole is None else whole] * count
+        size = floordiv(dim + (parts - 1), parts)
+        return [size] * (count - 1) + [dim - size * (parts - 1)]
+    if sizes is None or len(sizes) != count:
+        return [ctx.fresh("part") for _ in range(count)]
+    if sizes.count(None) == 1:
+        # The sizes sum up to the dim.
+        rest = dim
+        for size in sizes:
+            rest = rest - size if size is not None else rest
+        sizes = [rest if size is None else size for size in sizes]
+    return [ctx.fresh("part") if size is None else size for size in sizes]
