@@ -23,6 +23,12 @@ def _default(domain: str, op_type: str, name: str, opset: int) -> AttributeValue
     return value
 
 
+def is_default(node: ir.Node, attribute: ir.Attr, opset: int) -> bool:
+    """Whether the attribute says what the operator of that opset does without it."""
+    default = _default(node.domain, node.op_type, attribute.name, opset)
+    return default is not None and default == attribute.value
+
+
 def attribute_or_default(node: ir.Node, name: str, opset: int) -> AttributeValue | None:
     """The attribute's plain value; the default of that opset's operator where absent; None without either."""
     value = attribute(node, name)

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import overload
 
-
 from graphopt.rewriting import pattern as patterns
 from graphopt.rewriting.match import Match, Rejection, Replacement
 from graphopt.rewriting.matcher import match
