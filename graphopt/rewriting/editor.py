@@ -132,6 +132,8 @@ class Editor:
 
     def constant(self, array: np.ndarray | ir.TensorProtocol, anchor: ir.Node) -> ir.Value:
         """A constant that a node near `anchor` can use: an initializer, in a function a Constant node."""
+        if isinstance(array, np.generic):
+            array = np.asarray(array)  # Arithmetic on arrays of rank 0 gives numpy's scalars.
         tensor = ir.tensor(array) if isinstance(array, np.ndarray) else array
         region = self.regions.get(anchor.graph) if anchor.graph is not None else None
         function = region.function if region is not None else None
