@@ -107,11 +107,11 @@ class Report:
             "tool": {"name": "graphopt", "version": __version__},
             "model": self.model,
             "target": self.target,
-            "signature": {
-                "inputs": [_value(v) for v in self.signature.inputs],
-                "outputs": [_value(v) for v in self.signature.outputs],
+            "signature": signature_to_dict(self.signature),
+            "operators": {
+                "before": counts_to_dict(self.operators.before),
+                "after": counts_to_dict(self.operators.after),
             },
-            "operators": {"before": _counts(self.operators.before), "after": _counts(self.operators.after)},
             "bytes": {"before": self.bytes.before, "after": self.bytes.after},
             "flops": {"before": self.flops.before, "after": self.flops.after, "sizes": dict(self.sizes)},
             "passes": [
@@ -138,12 +138,21 @@ def schema() -> dict[str, Json]:
     return found
 
 
+def signature_to_dict(signature: Signature) -> dict[str, Json]:
+    """A signature as the schema describes it."""
+    return {
+        "inputs": [_value(v) for v in signature.inputs],
+        "outputs": [_value(v) for v in signature.outputs],
+    }
+
+
 def _value(value: ValueSignature) -> dict[str, Json]:
     shape = None if value.shape is None else list(value.shape)
     return {"name": value.name, "type": value.type, "shape": shape}
 
 
-def _counts(counts: OperatorCounts) -> dict[str, Json]:
+def counts_to_dict(counts: OperatorCounts) -> dict[str, Json]:
+    """Operator counts as the schema describes them."""
     return {"total": counts.total, "constants": counts.constants, "types": dict(counts.types)}
 
 

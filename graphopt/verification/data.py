@@ -57,7 +57,12 @@ def given_samples(data: Data, inputs: Sequence[Input]) -> list[GivenSample]:
                 f"{sample.source}: {wrong}",
                 hint=f"its keys must be the model's inputs: {', '.join(sorted(names))}",
             )
-    return [GivenSample({i.name: s.feeds.get(i.name) for i in inputs}, s.source) for s in found]
+    return [GivenSample({i.name: _plain(s.feeds.get(i.name)) for i in inputs}, s.source) for s in found]
+
+
+def _plain(value: Answer) -> Answer:
+    """Numbers of numpy as arrays of rank 0, which engines ask for."""
+    return value if value is None or isinstance(value, list) else np.asarray(value)
 
 
 def _files(path: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphopt.ir import constants
+from graphopt.ir.graphs import bodies
 
 # Operators whose output holds elements of these inputs, unchanged, perhaps others beside them.
 _CARRIERS: dict[str, tuple[int, ...]] = {
@@ -110,15 +111,6 @@ class Flow:
             first = 2 if node.op_type == "Loop" else 0
             return [g.inputs[index] for g in bodies(node) if first <= index < len(g.inputs)]
         return []
-
-
-def bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    """The graphs in a node's attributes."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
 
 
 def scalar(value: ir.Value | None) -> float | str | None:

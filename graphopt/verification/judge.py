@@ -7,10 +7,10 @@ which are known for it, are tried in a child process first; see `isolation`).
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -18,14 +18,13 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.verification.compare import Answer, Array
+from graphopt.verification.outline import outline
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 Feeds: TypeAlias = Mapping[str, Answer]
 
-# Smaller initializers are written into the serialized graph: onnxruntime's shape inference reads some.
-INLINE_BYTES = 4096
 # Element types that numpy can't name: they cross the border as raw memory.
 _RAW_TYPES = {
     "tensor(bfloat16)": ir.DataType.BFLOAT16,
@@ -85,8 +84,7 @@ class _Session:
             if isinstance(source, Path):
                 self._session = ort.InferenceSession(str(source), options, providers=providers)
             else:
-                with _weights_outside(source) as weights:
-                    content = ir.to_proto(source).SerializeToString()
+                content, weights = outline(source)
                 # The session reads this memory in place: it must live as long as the session.
                 self._weights = {name: _weight_value(tensor) for name, tensor in weights.items()}
                 options.add_external_initializers(list(self._weights), list(self._weights.values()))
@@ -128,7 +126,8 @@ class _Reference:
 
     def run(self, feeds: Feeds) -> list[Answer]:
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # means of nothing and the like: the answer says it
                 outputs = self._evaluator.run(None, dict(feeds))
             return [_answer(a) for a in outputs]
         except Exception as error:
@@ -145,32 +144,6 @@ def _session_options() -> ort.SessionOptions:
     # Packing weights costs more than the few small runs that follow it gain: 0.51 s against 0.17 s for 54 MB.
     options.add_session_config_entry("session.disable_prepacking", "1")
     return options
-
-
-@contextlib.contextmanager
-def _weights_outside(model: ir.Model) -> Iterator[dict[str, ir.TensorProtocol]]:
-    """While inside, large initializers of the main graph serialize as names only; yields what they were."""
-    inputs = {v.name for v in model.graph.inputs}
-    weights: dict[str, ir.TensorProtocol] = {}
-    try:
-        for name, value in model.graph.initializers.items():
-            tensor = value.const_value
-            if tensor is None or name in inputs or not _can_share(tensor):
-                continue
-            weights[name] = tensor
-            value.const_value = ir.ExternalTensor(
-                "memory", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.numpy().shape), name=name
-            )
-        yield weights
-    finally:
-        for name, tensor in weights.items():
-            model.graph.initializers[name].const_value = tensor
-
-
-def _can_share(tensor: ir.TensorProtocol) -> bool:
-    """Whether its memory can be handed over as it lies: whole bytes an element, and worth it."""
-    whole = tensor.dtype != ir.DataType.STRING and tensor.dtype.bitwidth >= 8
-    return whole and tensor.nbytes > INLINE_BYTES
 
 
 def _weight_value(tensor: ir.TensorProtocol) -> ort.OrtValue:

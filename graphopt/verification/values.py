@@ -100,7 +100,7 @@ def _integers(
         found = rng.integers(lowest, highest + 1, shape)  # quantized numbers or pixels: all of them
     else:
         found = rng.integers(0, _PLAIN_HIGH, shape)
-    return np.clip(found, lowest, highest).astype(dtype.numpy())
+    return np.asarray(np.clip(found, lowest, highest)).astype(dtype.numpy())
 
 
 def _sprinkle(

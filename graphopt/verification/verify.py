@@ -221,9 +221,9 @@ class Verifier:
         except JudgeError as error:
             failed = Mismatch("", {}, float("inf"), f"the result does not load: {error}")
             return replace(base, status="mismatch", mismatches=(failed,))
-        failed = self._crash(original, judge, candidate)
-        if failed is not None:
-            return replace(base, status="mismatch", mismatches=(failed,))
+        crashed = self._crash(original, judge, candidate)
+        if crashed is not None:
+            return replace(base, status="mismatch", mismatches=(crashed,))
         return self._compare_samples(original, judge, base)
 
     def _crash(self, original: _Original, judge: Judge, candidate: ir.Model | Path) -> Mismatch | None:
