@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["array", "constant", "node_constant"]
+__all__ = ["array", "constant", "node_constant", "shape_of", "uniform"]
+
+# Looking for a tensor that is one number all over ends here: what is larger is a weight.
+UNIFORM_BYTES = 64 << 10
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -54,6 +57,31 @@ def array(value: ir.Value | None) -> np.ndarray | None:
     """The contents of a constant value; reads the bytes. None where `constant` gives None."""
     tensor = constant(value)
     return None if tensor is None else tensor.numpy()
+
+
+def shape_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
+    """The tensor's dims as numbers."""
+    return tuple([int(dim) for dim in tensor.shape])
+
+
+def uniform(value: ir.Value | None) -> float | int | bool | None:
+    """The number that every element of a constant is; the sign of a zero counts.
+
+    None for other values, for empty, large or non-numeric ones, and for tensors not computed yet.
+    """
+    tensor = constant(value)
+    if tensor is None or not 0 < tensor.nbytes <= UNIFORM_BYTES or isinstance(tensor, ir.LazyTensor):
+        return None
+    elements = tensor.numpy().reshape(-1)
+    first = elements[0]
+    if elements.dtype.kind not in "fiubV" or (elements.size > 1 and not bool((elements == first).all())):
+        return None
+    if first == 0 and elements.dtype.kind not in "iub":
+        signs = np.signbit(elements.astype(np.float32))
+        if signs.any() != signs.all():
+            return None
+    number: float | int | bool = first.item() if elements.dtype.kind != "V" else float(first)
+    return number
 
 
 def _bytes(text: str | bytes) -> bytes:
