@@ -1,13 +1,14 @@
 """The door to onnx-graphsurgeon, for people who know its API.
 
-graphsurgeon carries less than a model holds: it drops metadata, doc strings, some kinds of attributes and types,
-the input side of initializers that an input overrides. What it can't carry is kept from it on the way in, and put
-back on the way out wherever the same name still means the same thing. Weights are not copied on either way.
+graphsurgeon carries less than a model holds: it drops metadata, doc strings, some kinds of attributes and
+types, the input side of initializers that an input overrides. What it can't carry is kept from it on the way
+in, and put back on the way out wherever the same name still means the same thing. Weights are not copied on
+either way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from graphopt.ir.save import references
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
+    from onnx_graphsurgeon.ir.tensor import LazyValues
 
 _CARRIED = {
     onnx.AttributeProto.FLOAT,
@@ -40,6 +42,7 @@ def to_graphsurgeon(model: ir.Model) -> gs.Graph:
     `Constant.values` reads a large weight when it is first asked for.
     """
     import onnx_graphsurgeon as gs
+    from onnx_graphsurgeon.ir.tensor import LazyValues
 
     with references(model) as (skeleton, tensors):
         proto = onnx.ModelProto.FromString(skeleton)
@@ -50,8 +53,9 @@ def to_graphsurgeon(model: ir.Model) -> gs.Graph:
     graph = gs.import_onnx(proto)
     for constant in _constants(graph):
         values = constant._values
-        if type(values) is gs.LazyValues and _number(values.tensor) is not None:
-            constant._values = _lazy_values(values.tensor, tensors[_number(values.tensor) or 0])
+        number = _number(values.tensor) if isinstance(values, LazyValues) else None
+        if number is not None:
+            constant._values = _lazy_values(values.tensor, tensors[number])
     return graph
 
 
@@ -83,10 +87,10 @@ def from_graphsurgeon(graph: gs.Graph, like: ir.Model) -> ir.Model:
     return _Restoration(like).apply(model)
 
 
-def _lazy_values(tensor: onnx.TensorProto, source: ir.TensorProtocol) -> gs.LazyValues:
-    import onnx_graphsurgeon as gs
+def _lazy_values(tensor: onnx.TensorProto, source: ir.TensorProtocol) -> LazyValues:
+    from onnx_graphsurgeon.ir.tensor import LazyValues
 
-    class StoredValues(gs.LazyValues):  # type: ignore[misc]
+    class StoredValues(LazyValues):  # type: ignore[misc]
         """Values that are read from where the model has them."""
 
         def __init__(self) -> None:
@@ -205,12 +209,12 @@ class _Restoration:
         for function in model.functions.values():
             old = by_name.get((function.domain, function.name))
             if old is not None:
-                self._graph(function.graph, old.graph)
+                self._graph(function.graph, old.graph, ())
                 function.overload = old.overload
                 function.doc_string = old.doc_string
                 function.metadata_props.update(old.metadata_props)
             functions.append(function)
-        self._graph(model.graph, like.graph)
+        self._graph(model.graph, like.graph, ())
         self._signature(model.graph, like.graph)
         restored = ir.Model(
             model.graph,
@@ -227,7 +231,8 @@ class _Restoration:
         restored.meta.update(like.meta)
         return restored
 
-    def _graph(self, graph: ir.Graph, old: ir.Graph) -> None:
+    def _graph(self, graph: ir.Graph, old: ir.Graph, outer: Sequence[tuple[ir.Graph, ir.Graph]]) -> None:
+        _lift_captured(graph, old, outer)
         graph.name = old.name
         graph.doc_string = old.doc_string
         graph.metadata_props.update(old.metadata_props)
@@ -240,9 +245,9 @@ class _Restoration:
         for node in graph:
             match = nodes.get(node.outputs[0].name) if node.outputs else None
             if match is not None and match.op_type == node.op_type and match.domain == node.domain:
-                self._node(node, match)
+                self._node(node, match, (*outer, (graph, old)))
 
-    def _node(self, node: ir.Node, old: ir.Node) -> None:
+    def _node(self, node: ir.Node, old: ir.Node, scope: Sequence[tuple[ir.Graph, ir.Graph]]) -> None:
         node.doc_string = old.doc_string
         node.metadata_props.update(old.metadata_props)
         node.overload = old.overload
@@ -253,7 +258,7 @@ class _Restoration:
         bodies = dict(scopes.bodies(old))
         for name, body in scopes.bodies(node):
             if name in bodies and body is not bodies[name]:
-                self._graph(body, bodies[name])
+                self._graph(body, bodies[name], scope)
 
     def _signature(self, graph: ir.Graph, old: ir.Graph) -> None:
         """Bring back initializers that no node uses, and the inputs that have a default."""
@@ -267,6 +272,32 @@ class _Restoration:
             default = graph.initializers.get(value.name or "")
             if value.is_initializer() and value.name not in present and default is not None:
                 graph.inputs.insert(min(place, len(graph.inputs)), default)
+
+
+def _lift_captured(body: ir.Graph, old: ir.Graph, outer: Sequence[tuple[ir.Graph, ir.Graph]]) -> None:
+    """Bring initializers of outer graphs home: the exporter repeats them in each body that uses them."""
+    for name in [name for name in body.initializers if name not in old.initializers]:
+        owner = next(((new, was) for new, was in reversed(outer) if name in was.initializers), None)
+        value = body.initializers[name]
+        if owner is None or not _same_contents(value.const_value, owner[1].initializers[name].const_value):
+            continue
+        home = owner[0].initializers.get(name)
+        if home is None:
+            del body.initializers[name]
+            owner[0].register_initializer(value)
+        elif _same_contents(value.const_value, home.const_value):
+            value.replace_all_uses_with(home)
+            del body.initializers[name]
+
+
+def _same_contents(a: ir.TensorProtocol | None, b: ir.TensorProtocol | None) -> bool:
+    if a is None or b is None or a is b:
+        return a is b
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype == ir.DataType.STRING:
+        return bool((a.numpy() == b.numpy()).all())
+    return a.tobytes() == b.tobytes()
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

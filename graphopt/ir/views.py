@@ -17,9 +17,9 @@ def to_networkx(graph: ir.Graph, *, subgraphs: bool = False) -> nx.MultiDiGraph:
 
     The vertices are the `ir.Node` and `ir.Value` objects themselves. Attributes of a vertex: `kind` ("node",
     "input", "initializer", "value"), `name`; of a node also `op_type` and `domain`; of any vertex in a body
-    `owner`, the node that has the body. Attributes of an edge: `kind` ("input" and "output" with their `index`;
-    "captured", a value that bodies of the node use; "body", from the output of a body to the node that has
-    it). A later change of the graph does not show.
+    `owner`, the node that has the body. Attributes of an edge: `kind` ("input" and "output" with their
+    `index`; "captured", a value that bodies of the node use; "body", from the output of a body to the node
+    that has it). A later change of the graph does not show.
 
     Args:
         graph: The graph, or a body.
