@@ -130,7 +130,7 @@ class Editor:
 
     # ------------------------------------------------------------------ constants
 
-    def constant(self, array: np.ndarray | ir.TensorProtocol, anchor: ir.Node) -> ir.Value:
+    def constant(self, array: np.ndarray | np.generic | ir.TensorProtocol, anchor: ir.Node) -> ir.Value:
         """A constant that a node near `anchor` can use: an initializer, in a function a Constant node."""
         if isinstance(array, np.generic):
             array = np.asarray(array)  # Arithmetic on arrays of rank 0 gives numpy's scalars.
