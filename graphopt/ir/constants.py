@@ -61,7 +61,7 @@ def array(value: ir.Value | None) -> np.ndarray | None:
 
 def shape_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
     """The tensor's dims as numbers."""
-    return tuple([int(dim) for dim in tensor.shape])
+    return tuple([dim for dim in tensor.shape if isinstance(dim, int)])
 
 
 def uniform(value: ir.Value | None) -> float | int | bool | None:

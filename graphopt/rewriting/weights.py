@@ -1,0 +1,312 @@
+"""Operators with constant parameters that take an affine map in: Conv, MatMul, Gemm, normalizations, Mul.
+
+`after(node, map)` plans the node whose result is already mapped. A plan costs nothing until it is called,
+and may be dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphopt.ir import constants
+from graphopt.ir.affine import FLOAT_TYPES, Affine, Vector
+from graphopt.ir.attributes import attribute
+from graphopt.rewriting.operators import Operator, constant, op
+
+if TYPE_CHECKING:
+    from graphopt.ir.inference import Facts
+
+__all__ = ["GROWTH_BYTES", "LAZY_BYTES", "Plan", "after", "copy_of", "fitting"]
+
+Array = npt.NDArray[np.generic]
+Plan = Callable[[], ir.Value]
+
+# A weight that others use too is written again up to this size only: about what a node costs in a file.
+GROWTH_BYTES = 4 << 10
+
+# Weights above this size are computed when they are saved, not now.
+LAZY_BYTES = 1 << 20
+
+# Scales whose product with ordinary weights neither overflows nor leaves the normal numbers, by element type.
+_SAFE_EXPONENT = {
+    ir.DataType.FLOAT: 60,
+    ir.DataType.BFLOAT16: 60,
+    ir.DataType.DOUBLE: 500,
+    ir.DataType.FLOAT16: 8,
+}
+
+
+def copy_of(node: ir.Node, inputs: Sequence[ir.Value | Array | None], **changed: float | int) -> ir.Value:
+    """The same node with other inputs, and some attributes changed."""
+    kept: dict[str, ir.Attr | float | int] = {**node.attributes, **changed}
+    made: ir.Value = Operator(node.domain, (node.op_type,))(*inputs, **kept)  # type: ignore[arg-type]
+    return made
+
+
+# ------------------------------------------------------------------ constants
+
+
+def _parameter(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """A constant that may be replaced by one of its size: floats, of no other use unless small."""
+    tensor = constants.constant(value)
+    if value is None or tensor is None or tensor.dtype not in FLOAT_TYPES:
+        return None
+    others = len(value.uses()) > 1 or value.is_graph_output()
+    return None if others and tensor.nbytes > GROWTH_BYTES else tensor
+
+
+def is_safe(scale: Vector, dtype: ir.DataType) -> bool:
+    """Whether weights of the type stay finite and normal under the scale (zero is safe)."""
+    limit = _SAFE_EXPONENT.get(dtype)
+    sizes = np.abs(scale[scale != 0])
+    if limit is None or not np.isfinite(sizes).all():
+        return False
+    return not sizes.size or bool(sizes.max() <= 2.0**limit and sizes.min() >= 2.0**-limit)
+
+
+def scaled(value: ir.Value | None, factor: Vector) -> ir.Value:
+    """A constant times a factor that broadcasts over it; large ones when they are saved."""
+    tensor = constants.constant(value)
+    assert value is not None and tensor is not None, "only constants are scaled"
+    if not np.any(factor != 1):
+        return value
+
+    def product() -> Array:
+        array = np.asarray(tensor.numpy())
+        if tensor.dtype == ir.DataType.DOUBLE or array.nbytes <= LAZY_BYTES:
+            return (array.astype(np.float64) * factor).astype(array.dtype)
+        return (array.astype(np.float32) * factor.astype(np.float32)).astype(array.dtype)
+
+    if tensor.nbytes <= LAZY_BYTES:
+        return constant(product())
+    lazy = ir.LazyTensor(
+        lambda: ir.tensor(product()), dtype=tensor.dtype, shape=ir.Shape(constants.shape_of(tensor))
+    )
+    return constant(lazy)
+
+
+def _mapped_bias(
+    bias: ir.TensorProtocol | None, affine: Affine, count: int | None, dtype: ir.DataType
+) -> Array | None:
+    """bias * scale + shift as a vector of `count` channels (None: of its own shape); None if it overflows."""
+    old = np.zeros(()) if bias is None else np.asarray(bias.numpy()).astype(np.float64)
+    with np.errstate(all="ignore"):
+        array = old * affine.scale + affine.shift
+        found = (array if count is None else np.broadcast_to(array, (count,))).astype(dtype.numpy())
+    return found if np.isfinite(found.astype(np.float64)).all() else None
+
+
+# ------------------------------------------------------------------ after
+
+
+def after(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
+    """A plan for the node's first output, mapped; None where the node can't take the map in."""
+    planner = _AFTER.get(node.op_type) if node.domain == "" else None
+    dtype = facts.dtype(node.outputs[0])
+    if planner is None or dtype is None or not is_safe(affine.scale, dtype):
+        return None
+    if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
+        return None
+    return planner(node, affine, facts)
+
+
+def _after_conv(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
+    weight = _parameter(_input(node, 1))
+    given = _input(node, 2)
+    bias = _parameter(given)
+    if weight is None or (given is not None and bias is None) or affine.axis not in (None, 1):
+        return None
+    shape = constants.shape_of(weight)
+    groups = _int(node, "group", 1)
+    is_transposed = node.op_type == "ConvTranspose"
+    count = shape[1] * groups if is_transposed else shape[0]
+    if affine.scale.ndim and affine.scale.size != count:
+        return None
+    factor = affine.scale
+    if factor.ndim and is_transposed:
+        # [C, M/g, ...]: the output channels of group i are in the rows of group i.
+        rows = np.repeat(factor.reshape(groups, 1, -1), shape[0] // groups, axis=1)
+        factor = rows.reshape(shape[:2] + (1,) * (len(shape) - 2))
+    elif factor.ndim:
+        factor = factor.reshape((-1,) + (1,) * (len(shape) - 1))
+    new_bias = None
+    if bias is not None or affine.has_shift:
+        new_bias = _mapped_bias(bias, affine, count, weight.dtype)
+        if new_bias is None:
+            return None
+    return lambda: copy_of(node, [node.inputs[0], scaled(node.inputs[1], factor), new_bias])
+
+
+def _after_gemm(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
+    weight, given = _parameter(_input(node, 1)), _input(node, 2)
+    addend = _parameter(given)
+    beta = _float(node, "beta", 1.0)
+    if affine.axis not in (None, 1):
+        return None
+    if weight is None or (given is not None and addend is None):
+        return _after_any_gemm(node, affine)
+    transposed = _int(node, "transB", 0)
+    count = constants.shape_of(weight)[0 if transposed else 1]
+    dtype = weight.dtype
+    new: Array | None = None
+    if (addend is not None and beta != 0) or affine.has_shift:
+        old = (
+            np.zeros(())
+            if addend is None or beta == 0
+            else np.asarray(addend.numpy()).astype(np.float64) * beta
+        )
+        with np.errstate(all="ignore"):
+            total = old * affine.scale + affine.shift
+            new = np.broadcast_to(total, np.broadcast_shapes(total.shape, (count,))).astype(dtype.numpy())
+        if not np.isfinite(new.astype(np.float64)).all() or new.nbytes > max(LAZY_BYTES, old.nbytes):
+            return None
+    factor = affine.scale.reshape(-1, 1) if affine.scale.ndim and transposed else affine.scale
+    return lambda: copy_of(node, [node.inputs[0], scaled(node.inputs[1], factor), new], beta=1.0)
+
+
+def _after_any_gemm(node: ir.Node, affine: Affine) -> Plan | None:
+    """A Gemm of two values: a number goes into alpha and beta."""
+    if affine.axis is not None or affine.has_shift:
+        return None
+    factor = float(affine.scale)
+    alpha, beta = _float(node, "alpha", 1.0) * factor, _float(node, "beta", 1.0) * factor
+    return lambda: copy_of(node, node.inputs, alpha=alpha, beta=beta)
+
+
+def _after_matmul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
+    rank = facts.rank(node.outputs[0])
+    if affine.has_shift or rank is None:
+        return None
+    for i, axis in ((1, rank - 1), (0, rank - 2)):
+        weight = _parameter(_input(node, i))
+        if weight is None:
+            continue
+        if affine.axis is not None and (affine.axis != axis or len(weight.shape) < 2):
+            continue
+        if affine.scale.ndim and affine.scale.size != constants.shape_of(weight)[-1 if i else -2]:
+            continue
+        factor = affine.scale.reshape(-1, 1) if affine.scale.ndim and i == 0 else affine.scale
+        return _scaled_input(node, i, factor)
+    return None
+
+
+def _scaled_input(node: ir.Node, index: int, factor: Vector) -> Plan:
+    inputs: list[ir.Value | None] = list(node.inputs)
+
+    def build() -> ir.Value:
+        inputs[index] = scaled(inputs[index], factor)
+        return copy_of(node, inputs)
+
+    return build
+
+
+def _after_channel_norm(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
+    """BatchNormalization, InstanceNormalization, GroupNormalization: parameters along axis 1."""
+    scale, bias = _parameter(_input(node, 1)), _parameter(_input(node, 2))
+    if scale is None or bias is None or affine.axis not in (None, 1) or len(scale.shape) != 1:
+        return None
+    if node.op_type == "BatchNormalization" and facts.rank(node.outputs[0]) is None:
+        return None
+    count = constants.shape_of(scale)[0]
+    if affine.scale.ndim + affine.shift.ndim and max(affine.scale.size, affine.shift.size) != count:
+        return None
+    new_bias = _mapped_bias(bias, affine, count, bias.dtype)
+    if new_bias is None:
+        return None
+    return lambda: copy_of(
+        node, [node.inputs[0], scaled(node.inputs[1], affine.scale), new_bias, *node.inputs[3:]]
+    )
+
+
+def _after_layer_norm(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
+    """LayerNormalization and RMSNormalization: parameters over the last axes."""
+    scale, given = _parameter(_input(node, 1)), _input(node, 2)
+    bias = _parameter(given)
+    rank = facts.rank(node.outputs[0])
+    if scale is None or rank is None or (given is not None and bias is None):
+        return None
+    shape = constants.shape_of(scale)
+    first = rank - len(shape)
+    if affine.axis is not None and (affine.axis < first or shape[affine.axis - first] == 1):
+        return None
+    if affine.has_shift and node.op_type != "LayerNormalization":
+        return None
+    factor, shift = affine.shaped(affine.scale, rank), affine.shaped(affine.shift, rank)
+    new_bias: Array | None = None
+    if bias is not None or affine.has_shift:
+        old = np.zeros(()) if bias is None else np.asarray(bias.numpy()).astype(np.float64)
+        with np.errstate(all="ignore"):
+            new_bias = np.broadcast_to(old * factor + shift, shape).astype(scale.dtype.numpy())
+        if not np.isfinite(new_bias.astype(np.float64)).all():
+            return None
+    return lambda: copy_of(node, [node.inputs[0], scaled(node.inputs[1], factor), new_bias])
+
+
+def _after_mul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
+    """x * c, x / c and c / x: the constant takes the scale."""
+    rank = facts.rank(node.outputs[0])
+    if affine.has_shift or rank is None:
+        return None
+    for i in (1, 0):
+        tensor, other = constants.constant(_input(node, i)), node.inputs[1 - i]
+        if tensor is None or tensor.dtype not in FLOAT_TYPES or other is None or facts.rank(other) != rank:
+            continue
+        factor = affine.shaped(affine.scale, rank)
+        if node.op_type == "Div" and i == 1:
+            # x / c * s is x * (s / c): one rounding more than x / c alone, so both stay one operator.
+            with np.errstate(all="ignore"):
+                array = factor / np.asarray(tensor.numpy()).astype(np.float64)
+        else:
+            array = np.asarray(tensor.numpy()).astype(np.float64) * factor
+        new = fitting(array, tensor, rank)
+        if new is None:
+            return None
+        if node.op_type == "Div" and i == 0:
+            return lambda: copy_of(node, [new, other])
+        return lambda: op.Mul(other, new)
+    return None
+
+
+def fitting(array: npt.NDArray[np.float64], tensor: ir.TensorProtocol, rank: int) -> Array | None:
+    """The array in the tensor's type; None where it overflows, outgrows the tensor, or raises the rank."""
+    with np.errstate(all="ignore"):
+        found = array.astype(tensor.dtype.numpy())
+    if not np.isfinite(found.astype(np.float64)).all() or np.any((found == 0) & (array != 0)):
+        return None
+    return found if found.ndim <= rank and found.nbytes <= max(tensor.nbytes, GROWTH_BYTES * 4) else None
+
+
+def _input(node: ir.Node, index: int) -> ir.Value | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def _int(node: ir.Node, name: str, default: int) -> int:
+    value = attribute(node, name, default)
+    assert isinstance(value, int)
+    return value
+
+
+def _float(node: ir.Node, name: str, default: float) -> float:
+    value = attribute(node, name, default)
+    assert isinstance(value, float | int)
+    return float(value)
+
+
+_AFTER: dict[str, Callable[[ir.Node, Affine, Facts], Plan | None]] = {
+    "Conv": _after_conv,
+    "ConvTranspose": _after_conv,
+    "Gemm": _after_gemm,
+    "MatMul": _after_matmul,
+    "BatchNormalization": _after_channel_norm,
+    "InstanceNormalization": _after_channel_norm,
+    "GroupNormalization": _after_channel_norm,
+    "LayerNormalization": _after_layer_norm,
+    "RMSNormalization": _after_layer_norm,
+    "Mul": _after_mul,
+    "Div": _after_mul,
+}
