@@ -10,16 +10,18 @@ although its inputs vary: the sizes of static dims, what is gathered from them, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import constants, facts
+from graphopt.ir import constants, facts, lazy
+from graphopt.ir.evaluate import CannotEvaluate, evaluate
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import TensorFact
+from graphopt.ir.known import known_array
 from graphopt.rewriting import Match, Pass, Rejection, constant, op, rule_on
 
 TOO_LARGE = "the result is larger than what it frees by more than the limit"
@@ -33,8 +35,13 @@ LARGEST_IN_NODE = 64 << 10
 LARGEST_EXPANSION = 1 << 20
 EXPANDING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "EyeLike", "OneHot", "Pad", "Resize"})
 
-# Integers up to here are exact in a float32.
-EXACT_IN_FLOAT = 1 << 24
+# Larger results are computed when the model is saved, so that weights stay on disk until then: those of
+# operators that numpy does and that can't fail once the shapes are known.
+LARGEST_COMPUTED_NOW = 1 << 20
+DEFERRED = frozenset(
+    "Transpose Reshape Flatten Squeeze Unsqueeze Identity Slice Concat Split Gather Expand Tile Pad Where "
+    "Cast Add Sub Mul Div Neg Sqrt Reciprocal".split()
+)
 
 # A dequantized weight is four times its size, and the runtime wants to see it quantized.
 KEPT = frozenset({("", "Constant"), ("", "DequantizeLinear"), ("com.microsoft", "DequantizeLinear")})
@@ -64,10 +71,26 @@ def results_of(m: Match) -> Results | Rejection | Literal[False]:
     known = _known_elements(m)
     if known:
         return known
-    for value in node.inputs:
-        if value is not None and constants.constant(value) is None:
-            return False
-    return _evaluated(m)
+    if any(v is not None and constants.constant(v) is None for v in node.inputs) or not _may_fold(m):
+        return False
+    needed = _needed(node)
+    estimate = sum(_bytes(m, v) for v in needed)
+    rejection = _too_large(m, needed, estimate)
+    if rejection is not None:
+        return rejection
+    if estimate > LARGEST_COMPUTED_NOW and node.op_type in DEFERRED and node.domain == "":
+        return _deferred(m, needed)
+    return _computed(m, needed)
+
+
+def _may_fold(m: Match) -> bool:
+    """Whether the node is pure, has no body, no attribute of a function, and makes tensors."""
+    node = m.root
+    entry = facts.lookup(node)
+    if entry is None or not entry.pure or any(a.is_ref() for a in node.attributes.values()) or bodies(node):
+        return False
+    needed = _needed(node)
+    return bool(needed) and all(type(m.facts.of(v)) is TensorFact for v in needed)
 
 
 def _needed(node: ir.Node) -> list[ir.Value]:
@@ -90,45 +113,15 @@ def _known_elements(m: Match) -> Results:
     return found if not found or facts.is_pure(m.root) else {}
 
 
-def _array(node: ir.Node, fact: TensorFact) -> np.ndarray | None:
-    """A fact's contents, if all of them are known and exact."""
-    assert fact.elements is not None and fact.dims is not None
-    if fact.dtype is None or not all(type(e) in (int, bool) for e in fact.elements):
-        return None
-    shape = [d for d in fact.dims if isinstance(d, int)]
-    if fact.dtype.is_floating_point():
-        # Inference counts in integers: it knows neither rounding nor the sign of a zero.
-        exact = all(0 < abs(e) <= EXACT_IN_FLOAT for e in fact.elements)  # type: ignore[arg-type,operator]
-        if fact.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE) or not (exact or node.op_type == "Cast"):
-            return None
-    elif fact.dtype not in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL):
-        return None
-    try:
-        return np.array(fact.elements, dtype=fact.dtype.numpy()).reshape(shape)
-    except OverflowError:
-        return None
-
-
-def _evaluated(m: Match) -> Results | Rejection | Literal[False]:
+def _computed(m: Match, needed: Sequence[ir.Value]) -> Results | Rejection:
     node = m.root
-    entry = facts.lookup(node)
-    needed = _needed(node)
-    if entry is None or not entry.pure or not needed or bodies(node):
-        return False
-    if any(a.is_ref() for a in node.attributes.values()):
-        return False
-    if not all(type(m.facts.of(v)) is TensorFact for v in needed):
-        return False
-    estimate = sum(_bytes(m, v) for v in needed)
-    rejection = _too_large(m, needed, estimate)
-    if rejection is not None:
-        return rejection
-    arrays = _evaluate(m, node)
-    if arrays is None:
+    try:
+        arrays = evaluate(node, [constants.array(v) for v in node.inputs], _opsets(m))
+    except CannotEvaluate:
         return Rejection(CAN_NOT_BE_EVALUATED, needed[0])
-    found: Results = {v: a for v, a in zip(node.outputs, arrays, strict=False) if v in needed}
+    found: Results = {v: a for v, a in zip(node.outputs, arrays, strict=True) if v in needed}
     rejection = _too_large(m, needed, sum(a.nbytes for a in found.values()))
-    return rejection if rejection is not None else found
+    return found if rejection is None else rejection
 
 
 def _bytes(m: Match, value: ir.Value) -> int:
@@ -156,30 +149,32 @@ def _too_large(m: Match, needed: Sequence[ir.Value], nbytes: int) -> Rejection |
     return None
 
 
-def _evaluate(m: Match, node: ir.Node) -> list[np.ndarray] | None:
-    import onnx
-    from onnx.reference import ReferenceEvaluator
+def _deferred(m: Match, needed: Sequence[ir.Value]) -> Results:
+    """The outputs as expressions over the inputs, which are computed when the model is saved."""
+    node = m.root
+    tensors = [None if v is None else constants.constant(v) for v in node.inputs]
+    present = [t for t in tensors if t is not None]
+    opsets = _opsets(m)
 
-    given = {v.name: constants.array(v) for v in node.inputs if v is not None}
-    proto = onnx.helper.make_graph(
-        [ir.to_proto(node)],
-        "one",
-        [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in given],  # type: ignore[arg-type]
-        [onnx.helper.make_value_info(v.name, onnx.TypeProto()) for v in node.outputs if v.name],  # type: ignore[arg-type]
-    )
-    model = onnx.helper.make_model(proto, opset_imports=[onnx.helper.make_opsetid(node.domain, m.opset)])
-    try:
-        made = iter(ReferenceEvaluator(model).run(None, given))
-        arrays = [next(made) if v.name else np.zeros(0) for v in node.outputs]
-    except Exception:
-        return None
-    for value, array in zip(node.outputs, arrays, strict=True):
-        dtype = m.dtype(value)
-        if value.name and (
-            not isinstance(array, np.ndarray) or dtype is None or array.dtype != dtype.numpy()
-        ):
-            return None
-    return arrays
+    def output(index: int) -> Callable[..., np.ndarray]:
+        def compute(*arrays: np.ndarray) -> np.ndarray:
+            given = iter(arrays)
+            return evaluate(node, [None if t is None else next(given) for t in tensors], opsets)[index]
+
+        return compute
+
+    found: Results = {}
+    for index, value in enumerate(node.outputs):
+        dims, dtype = m.dims(value), m.dtype(value)
+        if value in needed and dims is not None and dtype is not None:
+            sizes = [d for d in dims if isinstance(d, int)]
+            found[value] = lazy.mapped(present, output(index), dtype, sizes)
+    return found
+
+
+def _opsets(m: Match) -> dict[str, int]:
+    assert m.root.graph is not None
+    return m.editor.regions[m.root.graph].opsets
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ constant must not widen x by broadcasting. NaN and infinities pass through all o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -28,20 +29,24 @@ def _positive_zero(number: float) -> bool:
     return number == 0 and (isinstance(number, int) or math.copysign(1.0, number) > 0)
 
 
+def _equals(wanted: float) -> Callable[[float], bool]:
+    return lambda number: number == wanted
+
+
 # Which constants change nothing; and of which operators as the first operand, too.
-NEUTRAL = {
+NEUTRAL: dict[str, Callable[[float], bool]] = {
     "Add": _negative_zero,
     "Sub": _positive_zero,
-    "Mul": lambda number: number == 1,
-    "Div": lambda number: number == 1,
-    "Pow": lambda number: number == 1,
-    "And": lambda number: number is True,
-    "Or": lambda number: number is False,
-    "Xor": lambda number: number is False,
-    "BitwiseAnd": lambda number: number == -1,
-    "BitwiseOr": lambda number: number == 0,
-    "BitwiseXor": lambda number: number == 0,
-    "BitShift": lambda number: number == 0,
+    "Mul": _equals(1),
+    "Div": _equals(1),
+    "Pow": _equals(1),
+    "And": _equals(True),
+    "Or": _equals(False),
+    "Xor": _equals(False),
+    "BitwiseAnd": _equals(-1),
+    "BitwiseOr": _equals(0),
+    "BitwiseXor": _equals(0),
+    "BitShift": _equals(0),
 }
 COMMUTATIVE = frozenset({"Add", "Mul", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
 

@@ -32,7 +32,8 @@ def cast_like(m: Match) -> ir.Value | None:
     saturate = m.root.attributes.get("saturate")
     if saturate is not None and saturate.is_ref():
         return None
-    return op.Cast(x, to=dtype, saturate=saturate.value if saturate is not None else None)
+    value: ir.Value = op.Cast(x, to=dtype, saturate=saturate.value if saturate is not None else None)
+    return value
 
 
 @dataclass(frozen=True)
