@@ -43,7 +43,14 @@ def declared(text: str) -> tuple[np.dtype, tuple[int | str, ...]]:
 
 
 def one_node(
-    op: str, inputs: Sequence[Given], *, opset: int, domain: str, outputs: int, **attributes: object
+    op: str,
+    inputs: Sequence[Given],
+    *,
+    opset: int = 21,
+    domain: str = "",
+    version: int = 1,
+    outputs: int = 1,
+    **attributes: object,
 ) -> onnx.ModelProto:
     """A model of one node; arrays are initializers, the rest are inputs."""
     names = [f"x{i}" if given is not None else "" for i, given in enumerate(inputs)]
@@ -65,7 +72,7 @@ def one_node(
     graph = onnx.helper.make_graph([node], "graph", signature, declared_outputs, constants)
     imports = [onnx.helper.make_opsetid("", opset)]
     if domain:
-        imports.append(onnx.helper.make_opsetid(domain, attributes.get("domain_version", 1)))
+        imports.append(onnx.helper.make_opsetid(domain, version))
     return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
@@ -124,6 +131,7 @@ def check(
     *sizes: Sizes,
     opset: int = 21,
     domain: str = "",
+    version: int = 1,
     outputs: int = 1,
     judge: str = "onnxruntime",
     dims: Sequence[str | None] = (),
@@ -137,14 +145,15 @@ def check(
         inputs: "float[N,3]" (random numbers), an array (a constant), Runtime(array), or None (absent).
         sizes: Numbers for the symbols.
         opset: Version of the standard operator set.
-        domain: The operator's domain, at version 1.
+        domain: The operator's domain.
+        version: Version of that domain, unless it is the standard one.
         outputs: How many outputs the node has.
         judge: Who runs it: "onnxruntime" or "reference".
         dims: The inferred dims of each output as text; None: not looked at.
         exact: Every dim must become a number; otherwise it need only allow the number found.
         attributes: The node's attributes.
     """
-    model = one_node(op, inputs, opset=opset, domain=domain, outputs=outputs, **attributes)
+    model = one_node(op, inputs, opset=opset, domain=domain, version=version, outputs=outputs, **attributes)
     facts, node = facts_of(model)
     for output, text in zip(node.outputs, dims, strict=False):
         assert text is None or facts.describe(output).partition("[")[2] == text + "]"
