@@ -114,8 +114,10 @@ def _deserialize(proto: onnx.ModelProto) -> ir.Model:
         return ir.from_proto(proto)
     except Exception as error:  # onnx_ir wraps its errors level by level: the innermost says what is wrong
         root: BaseException = error
-        while root.__cause__ is not None:
-            root = root.__cause__
+        while (
+            inner := root.__cause__ or (root.__context__ if isinstance(root, TypeError) else None)
+        ) is not None:
+            root = inner  # a TypeError comes from onnx_ir's own report of what it was doing
         raise ModelError(f"can't be taken: {_first_line(root)}") from error
 
 

@@ -76,6 +76,7 @@ class Replacement:
         for saved, target in self._saved:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(saved, target)
+            _remove(saved)  # renaming a file onto another name of itself leaves both
         for target in self._created:
             _remove(target)
         for temporary, _ in self._pending:
