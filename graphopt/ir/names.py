@@ -25,6 +25,23 @@ class Names:
                     self._taken.add(node.name)
                 self._taken.update(value.name for value in node.outputs if value.name)
 
+    def separate(self, model: ir.Model) -> None:
+        """Rename what shares its name with a value outside of its body, or in a sibling.
+
+        The standard lets the branches of an If use a name twice. A value that moves out of one of them, or
+        is captured by it, must not meet the other.
+        """
+        for root in (model.graph, *(function.graph for function in model.functions.values())):
+            seen: set[str] = set()
+            for graph in scopes.nested(root):
+                values = [*graph.inputs, *graph.initializers.values()]
+                values += [value for node in graph for value in node.outputs]
+                for value in dict.fromkeys(values):
+                    if graph is not root and value.name in seen:
+                        value.name = self.unique(value.name)
+                    if value.name:
+                        seen.add(value.name)
+
     def __contains__(self, name: str) -> bool:
         return name in self._taken
 

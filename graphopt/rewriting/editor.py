@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import facts as operator_facts
-from graphopt.ir.inference import Facts
+from graphopt.ir.inference import Facts, TensorFact
 from graphopt.ir.names import Names
 from graphopt.rewriting.draft import SHARED_BYTES, Draft
 from graphopt.rewriting.match import Match
@@ -61,6 +61,7 @@ class Editor:
         self.model = model
         self.facts = Facts(model)
         self.names = Names(model)
+        self.names.separate(model)
         # To adopt is a change of everything: the clock goes on, and what was dated before it is void.
         self._log_start = self.clock + 1
         self._log = []
@@ -219,7 +220,22 @@ class Editor:
             name = old.name
             old.name = self.names.unique(f"{name}_was")
             new.name = name
+        if is_fresh:
+            self._carry_fact(old, new)
         old.replace_all_uses_with(new)
+
+    def _carry_fact(self, old: ir.Value, new: ir.Value) -> None:
+        """What is known of a value holds for the one in its place, and symbols downstream stay equal."""
+        known, found = self.facts.of(old), self.facts.of(new)
+        if not isinstance(known, TensorFact) or not isinstance(found, TensorFact):
+            return
+        if known.dims is None or (found.dims is not None and len(found.dims) != len(known.dims)):
+            return
+        dims = known.dims
+        if found.dims is not None:
+            dims = tuple(b if isinstance(b, int) else a for a, b in zip(dims, found.dims, strict=True))
+        elements = known.elements if known.elements is not None else found.elements
+        self.facts.assume(new, TensorFact(known.dtype or found.dtype, dims, elements))
 
     def can_take_over(self, draft: Draft) -> ir.Value | None:
         """The first graph output whose replacement can't take its name; None if all can."""

@@ -38,10 +38,9 @@ EXPANDING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "EyeLike", 
 # Larger results are computed when the model is saved, so that weights stay on disk until then: those of
 # operators that numpy does and that can't fail once the shapes are known.
 LARGEST_COMPUTED_NOW = 1 << 20
-DEFERRED = frozenset(
-    "Transpose Reshape Flatten Squeeze Unsqueeze Identity Slice Concat Split Gather Expand Tile Pad Where "
-    "Cast Add Sub Mul Div Neg Sqrt Reciprocal".split()
-)
+DEFERRED_MOVEMENT = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Concat")
+DEFERRED_ARITHMETIC = ("Cast", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal")
+DEFERRED = frozenset({*DEFERRED_MOVEMENT, *DEFERRED_ARITHMETIC, "Split", "Gather", "Expand", "Tile", "Where"})
 
 # A dequantized weight is four times its size, and the runtime wants to see it quantized.
 KEPT = frozenset({("", "Constant"), ("", "DequantizeLinear"), ("com.microsoft", "DequantizeLinear")})
