@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +13,11 @@ import click
 
 from graphopt import __version__
 from graphopt.cli.failures import exit_code_of
+
+# A graph is millions of small objects that live until the end: the default threshold scans them over and
+# over. Rarer collections took 5.4 s to 3.6 s on a chain of 14,080 nodes and 2.1 s to 1.5 s on one of 4,255;
+# none at all is no faster, and a repair, which copies the graph many times, would keep every copy.
+COLLECT_EVERY = (500_000, 1, 1)
 
 COMMANDS = ("optimize", "inspect", "diff", "passes")
 
@@ -42,6 +48,7 @@ class CommandLine(click.Group):
         )
         if not standalone_mode:
             return run()
+        gc.set_threshold(*COLLECT_EVERY)
         return sys.exit(exit_code_of(run))
 
 

@@ -65,13 +65,13 @@ def run_file(job: Job, settings: Settings, printing: Printing) -> int:
         if printing.as_json:
             click.echo(result.report.to_json())
         elif not printing.quiet:
-            from graphopt.reporting import console
+            from graphopt.reporting.console import print_misses, print_report, print_trace
 
-            console.print_report(result.report, verbose=printing.verbose)
+            print_report(result.report, verbose=printing.verbose)
             if printing.verbose:
-                console.print_trace(result.trace)
+                print_trace(result.trace)
             if settings.explain:
-                console.print_misses(result.trace)
+                print_misses(result.trace)
             click.echo(f"written to {job.destination}")
     return 0
 
