@@ -30,6 +30,8 @@ _ARITHMETIC = frozenset({"Add", "Sub", "Mul"})
 _VARIADIC = frozenset({"Concat", "SequenceConstruct", "Sum", "Max", "Min"})
 
 
+MAX_CALL_DEPTH = 64
+
 _Scaled = tuple[ir.Value, float, float]  # a value, its scale and its offset
 
 
@@ -54,6 +56,7 @@ class Flow:
     def __init__(self, model: ir.Model) -> None:
         self._functions = model.functions
         self._outside: dict[ir.Value, list[ir.Value]] = {}
+        self._given: dict[ir.Value, ir.Value] = {}
         for scope in (model.graph, *(f.graph for f in model.functions.values())):
             for node in scope.all_nodes():
                 self._link(node)
@@ -67,10 +70,21 @@ class Flow:
         function = self._functions.get(node.op_identifier())
         if function is not None:
             self._join(function.outputs, node.outputs)
+            for parameter, value in zip(function.inputs, node.inputs, strict=False):
+                if value is not None:
+                    self._given.setdefault(parameter, value)
 
     def _join(self, inner: Sequence[ir.Value], outer: Sequence[ir.Value]) -> None:
         for a, b in zip(inner, outer, strict=False):
             self._outside.setdefault(a, []).append(b)
+
+    def source(self, value: ir.Value | None) -> ir.Value | None:
+        """What the first call of a function gives for its parameter; other values as they are."""
+        for _ in range(MAX_CALL_DEPTH):
+            if value is None or value not in self._given:
+                break
+            value = self._given[value]
+        return value
 
     def uses(self, start: ir.Value) -> Iterator[Use]:
         """Every read of `start` and of values made from it by moving it, or by adding and scaling.

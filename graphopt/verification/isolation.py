@@ -42,7 +42,7 @@ def crash_of(action: Callable[[], object], seconds: float) -> str | None:
         if time.monotonic() > end:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return f"still running after {seconds:.0f} s"
+            return f"still running after {seconds:g} s"
         time.sleep(_POLL_SECONDS)
     code = os.waitstatus_to_exitcode(status)
     return None if code == 0 else f"the process ended with {_signal_name(code)}"

@@ -107,7 +107,7 @@ class _Session:
         for name, array in feeds.items():
             if not isinstance(array, np.ndarray):
                 raise TypeError(f"input {name!r}: a sequence beside element types that numpy lacks")
-            values[name] = _value(np.ascontiguousarray(array), ir.DataType.from_numpy(array.dtype))
+            values[name] = _value(np.asarray(array, order="C"), ir.DataType.from_numpy(array.dtype))
         outputs = self._session.run_with_ort_values(None, values)
         return [_from_value(v) for v in outputs]
 
@@ -147,7 +147,7 @@ def _session_options() -> ort.SessionOptions:
 
 
 def _weight_value(tensor: ir.TensorProtocol) -> ort.OrtValue:
-    return _value(np.ascontiguousarray(tensor.numpy()), tensor.dtype)
+    return _value(np.asarray(tensor.numpy(), order="C"), tensor.dtype)
 
 
 def _value(array: Array, dtype: ir.DataType) -> ort.OrtValue:

@@ -87,7 +87,7 @@ def role_of(value: ir.Value, flow: Flow) -> Role:
     """The role of one graph input."""
     seen = _Evidence()
     for use in flow.uses(value):
-        _observe(use, seen)
+        _observe(use, seen, flow)
     dtype = value.dtype or ir.DataType.FLOAT
     name = (value.name or "").lower()
     rank = len(value.shape) if value.shape is not None else 1
@@ -132,12 +132,12 @@ def _numbers(found: dict[float | str, None]) -> tuple[float, ...]:
     return tuple(c for c in found if isinstance(c, float))
 
 
-def _observe(use: Use, seen: _Evidence) -> None:
+def _observe(use: Use, seen: _Evidence, flow: Flow) -> None:
     node, index, kind = use.node, use.index, use.node.op_type
     if node.domain not in ("", "ai.onnx"):
         return
     if _INDEXED.get(kind) == index:
-        _observe_index(use, seen)
+        _observe_index(use, seen, flow)
     elif kind == "Equal":
         _observe_constant(use, seen.equal)
         _observe_one_hot(use, seen)
@@ -174,9 +174,9 @@ _INDEXED = {
 }
 
 
-def _observe_index(use: Use, seen: _Evidence) -> None:
+def _observe_index(use: Use, seen: _Evidence, flow: Flow) -> None:
     """Bounds on x from 0 <= scale * x + offset < length."""
-    length = _axis_length(use.node)
+    length = _axis_length(use.node, flow)
     if not use.exact:
         if length is not None:
             seen.likely.append((0, length - 1))
@@ -200,12 +200,12 @@ def _observe_one_hot(use: Use, seen: _Evidence) -> None:
         seen.likely.append((int(numbers[0]), int(numbers[-1])))
 
 
-def _axis_length(node: ir.Node) -> int | None:
+def _axis_length(node: ir.Node, flow: Flow) -> int | None:
     """How many elements the axis has that a node's indices choose from; None where that is not known."""
     if node.op_type == "OneHot":
-        depth = scalar(node.inputs[1])
+        depth = scalar(flow.source(node.inputs[1]))
         return int(depth) if isinstance(depth, float) else None
-    shape = _static_shape(node.inputs[0])
+    shape = _static_shape(flow.source(node.inputs[0]))
     if not shape:
         return None
     if node.op_type in ("GatherND", "ScatterND"):

@@ -50,11 +50,11 @@ def _tensor(
     shape, dtype = input_.shape(sizes), input_.dtype
     if dtype == ir.DataType.STRING:
         words = np.array([*role.choices, *_WORDS], dtype=object)
-        return words[rng.integers(0, len(words), shape)].reshape(shape)
+        return np.array(words[rng.integers(0, len(words), shape)], dtype=object)
     if dtype == ir.DataType.BOOL:
-        return _mask(shape) if shape and role.kind == "mask" else _bits(shape, ordinal, rng)
+        return _mask(shape, ordinal) if shape and role.kind == "mask" else _bits(shape, ordinal, rng)
     if role.kind == "mask":
-        return _mask(shape).astype(dtype.numpy())
+        return _mask(shape, ordinal).astype(dtype.numpy())
     if dtype.is_integer():
         return _integers(role, shape, sizes, ordinal, rng, dtype)
     return _floats(role, shape, ordinal, rng, dtype, spread)
@@ -66,13 +66,17 @@ def _bits(shape: Sequence[int], ordinal: int, rng: np.random.Generator) -> Array
     return rng.random(shape) < 0.5
 
 
-def _mask(shape: Sequence[int]) -> Array:
-    """Ones, then zeros, along the last axis: all ones in the first row, fewer in the others, never none."""
+def _mask(shape: Sequence[int], ordinal: int) -> Array:
+    """Ones, then zeros, along the last axis: all ones in the first row, fewer in the others, never none.
+
+    A single row is full in every second sample.
+    """
     if not math.prod(shape):
         return np.zeros(shape, np.bool_)
     width = shape[-1]
     rows = math.prod(shape) // width
-    kept = np.maximum(1, width - (np.arange(rows) * 3) % max(width // 2, 1))
+    place = np.arange(rows) + (ordinal % 2 if rows == 1 else 0)
+    kept = np.where(place == 0, width, np.maximum(1, width - 1 - place * 3 % max(width - 1, 1)))
     return (np.arange(width)[None, :] < kept[:, None]).reshape(shape)
 
 
