@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphopt.ir import constants
+from graphopt.ir import constants, lazy
 from graphopt.ir.affine import FLOAT_TYPES, Affine, Vector
 from graphopt.ir.attributes import attribute
 from graphopt.rewriting.operators import Operator, constant, op
@@ -21,7 +21,7 @@ from graphopt.rewriting.operators import Operator, constant, op
 if TYPE_CHECKING:
     from graphopt.ir.inference import Facts
 
-__all__ = ["GROWTH_BYTES", "LAZY_BYTES", "Plan", "after", "copy_of", "fitting"]
+__all__ = ["GROWTH_BYTES", "LAZY_BYTES", "Plan", "after", "copy_of", "fitting", "transposed"]
 
 Array = npt.NDArray[np.generic]
 Plan = Callable[[], ir.Value]
@@ -76,18 +76,25 @@ def scaled(value: ir.Value | None, factor: Vector) -> ir.Value:
     if not np.any(factor != 1):
         return value
 
-    def product() -> Array:
+    dtype, dims = tensor.dtype, constants.shape_of(tensor)
+    if tensor.nbytes <= LAZY_BYTES or dtype == ir.DataType.DOUBLE:
         array = np.asarray(tensor.numpy())
-        if tensor.dtype == ir.DataType.DOUBLE or array.nbytes <= LAZY_BYTES:
-            return (array.astype(np.float64) * factor).astype(array.dtype)
-        return (array.astype(np.float32) * factor.astype(np.float32)).astype(array.dtype)
-
-    if tensor.nbytes <= LAZY_BYTES:
-        return constant(product())
-    lazy = ir.LazyTensor(
-        lambda: ir.tensor(product()), dtype=tensor.dtype, shape=ir.Shape(constants.shape_of(tensor))
+        return constant((array.astype(np.float64) * factor).astype(array.dtype))
+    # Rounding the factor first costs half a unit, and saves an array of twice the size.
+    rounded = factor.astype(np.float32)
+    product = lazy.mapped(
+        (tensor,), lambda array: (array * rounded).astype(array.dtype, copy=False), dtype, dims
     )
-    return constant(lazy)
+    return constant(product)
+
+
+def transposed(value: ir.Value) -> ir.Value:
+    """A constant with its last two axes exchanged; a large one when it is saved."""
+    tensor = constants.constant(value)
+    assert tensor is not None, "only constants are transposed here"
+    rank = len(constants.shape_of(tensor))
+    found = lazy.transposed(tensor, [*range(rank - 2), rank - 1, rank - 2])
+    return constant(np.ascontiguousarray(found.numpy()) if tensor.nbytes <= LAZY_BYTES else found)
 
 
 def _mapped_bias(
