@@ -330,6 +330,13 @@ class Editor:
             for _, nested in bodies(inner):
                 self._leave_region(nested)
 
+    def remove_function(self, identifier: ir.OperatorIdentifier) -> None:
+        """Take out a function that nothing calls."""
+        graph = self.model.functions.pop(identifier).graph
+        for inner in graph:
+            self._leave(inner)
+        self.regions.pop(graph, None)
+
     def touch(self, node: ir.Node) -> None:
         """Note a change at a node: rules look at it, and at what is downstream of it, again."""
         self._log.append(node)
