@@ -15,8 +15,16 @@ AttributeValue: TypeAlias = (
     int | float | str | ir.TensorProtocol | ir.Graph | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 )
 
-# Where an operator takes its axes as an input (Reduce* and Squeeze as an attribute before that).
-_AXES_INPUT = {"Slice": 3, "Pad": 3, "CumSum": 1, "Squeeze": 1, "Unsqueeze": 1}
+# Where an operator takes its axes as an input, and since which opset (an attribute before that).
+_AXES_INPUT = {
+    "CumSum": (1, 11),
+    "Pad": (3, 18),
+    "ReduceSum": (1, 13),
+    "Slice": (3, 10),
+    "Squeeze": (1, 13),
+    "Unsqueeze": (1, 13),
+}
+_REDUCTION_INPUT = (1, 18)
 
 
 @overload
@@ -40,14 +48,18 @@ def axes_of(node: ir.Node, opset: int) -> tuple[int, ...] | None:
 
     `()` where none are given (the operator's own default holds); None where they are not constant.
     """
-    if "axes" in node.attributes.data:
-        value = attribute(node, "axes")
-        return value if isinstance(value, tuple) else None  # type: ignore[return-value]
-    if "axis" in node.attributes.data:
-        value = attribute(node, "axis")
-        return (value,) if isinstance(value, int) else None
-    index = _AXES_INPUT.get(node.op_type, 1 if node.op_type.startswith("Reduce") else None)
-    if index is None or index >= len(node.inputs) or node.inputs[index] is None:
-        return ()
-    array = constants.array(node.inputs[index])
-    return None if array is None else tuple(int(axis) for axis in array.reshape(-1))
+    index, since = _AXES_INPUT.get(
+        node.op_type, _REDUCTION_INPUT if node.op_type.startswith("Reduce") else (0, 0)
+    )
+    if since and opset >= since:
+        if index >= len(node.inputs) or node.inputs[index] is None:
+            return ()
+        array = constants.array(node.inputs[index])
+        return None if array is None else tuple(int(axis) for axis in array.reshape(-1))
+    for name in ("axes", "axis"):
+        if name in node.attributes.data:
+            value = attribute(node, name)
+            if isinstance(value, tuple):
+                return value  # type: ignore[return-value]
+            return (value,) if isinstance(value, int) else None
+    return ()

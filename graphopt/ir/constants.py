@@ -32,25 +32,24 @@ def node_constant(node: ir.Node) -> ir.TensorProtocol | None:
     None where the attribute refers to one of a function, and for sparse tensors.
     """
     for name, attr in node.attributes.data.items():
-        if attr.value is None:
-            continue
-        if name == "value":
-            tensor: ir.TensorProtocol = attr.value
-            return tensor
-        if name == "value_float":
-            return ir.tensor(np.array(attr.value, dtype=np.float32))
-        if name == "value_floats":
-            return ir.tensor(np.array(attr.value, dtype=np.float32).reshape(-1))
-        if name == "value_int":
-            return ir.tensor(np.array(attr.value, dtype=np.int64))
-        if name == "value_ints":
-            return ir.tensor(np.array(attr.value, dtype=np.int64).reshape(-1))
-        if name == "value_string":
-            return ir.StringTensor([_bytes(attr.value)], shape=ir.Shape(()))
-        if name == "value_strings":
-            strings = [_bytes(text) for text in attr.value]
-            return ir.StringTensor(strings, shape=ir.Shape((len(strings),)))
+        if attr.value is not None and (name == "value" or name.startswith("value_")):
+            return _tensor(name, attr.value)
     return None
+
+
+def _tensor(
+    name: str, value: ir.TensorProtocol | float | bytes | str | tuple[float | bytes | str, ...]
+) -> ir.TensorProtocol:
+    """The value of attribute `name` of a Constant as a tensor."""
+    if name == "value":
+        assert isinstance(value, ir.TensorProtocol), "the checker has seen the attribute's type"
+        return value
+    dims = (len(value),) if isinstance(value, tuple) else ()
+    if "string" in name:
+        texts = value if isinstance(value, tuple) else (value,)
+        return ir.StringTensor([_bytes(text) for text in texts], shape=ir.Shape(dims))  # type: ignore[arg-type]
+    dtype = np.float32 if "float" in name else np.int64
+    return ir.tensor(np.array(value, dtype=dtype).reshape(dims))
 
 
 def array(value: ir.Value | None) -> np.ndarray | None:

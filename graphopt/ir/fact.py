@@ -12,7 +12,17 @@ import onnx_ir as ir
 
 from graphopt.ir.dims import Dim
 
-__all__ = ["Element", "Fact", "MAX_ELEMENTS", "OptionalFact", "Ratio", "SequenceFact", "TensorFact", "UNKNOWN"]
+__all__ = [
+    "MAX_ELEMENTS",
+    "UNKNOWN",
+    "Element",
+    "Fact",
+    "OptionalFact",
+    "Ratio",
+    "SequenceFact",
+    "TensorFact",
+    "describe",
+]
 
 # Contents are followed up to this many elements: targets of Reshape, Expand and Slice have at most
 # a few dozen, while position tables of 512 would cost more than they ever tell.
@@ -65,3 +75,15 @@ class OptionalFact:
 Fact: TypeAlias = TensorFact | SequenceFact | OptionalFact
 
 UNKNOWN = TensorFact(None, None, None)
+
+
+def describe(fact: Fact) -> str:
+    """A fact in words: "float32[batch, seq, 256]", "sequence(int64[...])"."""
+    if isinstance(fact, SequenceFact):
+        return f"sequence({describe(fact.element)})"
+    if isinstance(fact, OptionalFact):
+        return f"optional({describe(fact.element)})"
+    names = {ir.DataType.FLOAT: "float32", ir.DataType.DOUBLE: "float64"}
+    dtype = "?" if fact.dtype is None else names.get(fact.dtype, fact.dtype.name.lower())
+    dims = "..." if fact.dims is None else ", ".join(str(dim) for dim in fact.dims)
+    return f"{dtype}[{dims}]"

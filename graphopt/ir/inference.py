@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 
 import onnx_ir as ir
 
-from graphopt.ir.contents import tensor_fact
-from graphopt.ir.dims import Dim, broadcast, low, symbol, symbols
+from graphopt.ir.calls import bound_attributes
+from graphopt.ir.contents import declared_fact, tensor_fact
+from graphopt.ir.dims import Dim, Expr, broadcast, high, low, symbol, symbols
 from graphopt.ir.fact import (
     MAX_ELEMENTS,
     UNKNOWN,
@@ -23,9 +24,11 @@ from graphopt.ir.fact import (
     Ratio,
     SequenceFact,
     TensorFact,
+    describe,
 )
 from graphopt.ir.facts.registry import Attributes, InferenceContext, Results, find
 from graphopt.ir.graphs import bodies
+from graphopt.ir.learned import Learned
 
 __all__ = [
     "MAX_ELEMENTS",
@@ -43,6 +46,10 @@ __all__ = [
 # Functions may not call themselves; a model in which they do ends here instead of never.
 MAX_CALL_DEPTH = 64
 
+# Operations in an expression. Shapes of real models have below 30; slices of slices of a growing
+# cache, layer after layer, double it each time.
+MAX_SIZE = 100
+
 # Once is enough but where a body is met from inside: its operator then starts the body afresh.
 MAX_EXPANSIONS = 4
 
@@ -55,10 +62,12 @@ class Facts:
 
     Attributes:
         failures: Nodes whose inference raised, with the message; their outputs are unknown.
+        assumptions: Nodes whose dims hold under an assumption, with its words (see facts.reshaping).
     """
 
     def __init__(self, model: ir.Model) -> None:
         self.failures: dict[ir.Node, str] = {}
+        self.assumptions: dict[ir.Node, str] = {}
         self._model = model
         self._imports = model.opset_imports
         self._cache: dict[ir.Value, Fact] = {}
@@ -67,6 +76,9 @@ class Facts:
         self._owners: dict[ir.Graph, ir.Node] = {}
         self._numbers: dict[str, int] = {}
         self._births: dict[str, int] = {}
+        self._opaque: dict[Dim, Dim] = {}
+        self._learned: dict[ir.Graph, Learned] = {}
+        self._caller: tuple[Facts, ir.Node] | None = None
         self._names = {
             str(dim.value)
             for value in model.graph.inputs
@@ -142,7 +154,7 @@ class Facts:
         """The fact in words: "float32[batch, seq, 256]"."""
         return describe(self.of(value))
 
-    def fresh(self, hint: str, low: int = 0, high: int | None = None) -> Dim:
+    def fresh(self, hint: str, low: int | None = 0, high: int | None = None) -> Dim:
         """A symbol that no other dim of this model has; numbered in the order of asking."""
         while True:
             number = self._numbers.get(hint, 0)
@@ -176,6 +188,7 @@ class Facts:
         pending = [graph]
         while pending:
             graph = pending.pop()
+            self._learned.pop(graph, None)
             for value in graph.inputs:
                 self._cache.pop(value, None)
             for node in graph:
@@ -220,7 +233,64 @@ class Facts:
         count = len(results)
         for i, output in enumerate(node.outputs):
             fact = results[i] if i < count else None
-            cache[output] = UNKNOWN if fact is None else fact
+            cache[output] = UNKNOWN if fact is None else self._settled(fact, node)
+
+    def _settled(self, fact: Fact, node: ir.Node) -> Fact:
+        """The fact as it is kept: sizes learned from, simplified by what was learned, and of bounded size."""
+        if type(fact) is not TensorFact:
+            return fact
+        dims, elements = fact.dims, fact.elements
+        if dims is not None:
+            for dim in dims:
+                if type(dim) is Expr and dim.size >= 3:
+                    dims = self._settled_dims(dims, node)
+                    break
+        if elements is not None and any(type(e) is Expr and e.size > MAX_SIZE for e in elements):
+            elements = tuple([self._named(e) if type(e) is Expr else e for e in elements])
+        if dims is fact.dims and elements is fact.elements:
+            return fact
+        return TensorFact(fact.dtype, dims, elements)
+
+    def _settled_dims(self, dims: tuple[Dim, ...], node: ir.Node) -> tuple[Dim, ...]:
+        for scope in self._scopes(node):
+            dims = tuple([scope.simplified(dim) for dim in dims])
+        for dim in dims:
+            if type(dim) is Expr and ((bound := low(dim)) is None or bound < 0):
+                self.learn(dim, node)
+        return tuple([self._named(dim) for dim in dims])
+
+    def learn(self, dim: Dim, node: ir.Node) -> None:
+        """Remember that `dim` is not negative in any legal run that gets to the node."""
+        graph = node.graph
+        if isinstance(graph, ir.Graph):
+            self._learned.setdefault(graph, Learned()).add(dim)
+
+    def is_nonnegative(self, dim: Dim, node: ir.Node) -> bool:
+        """Whether `dim` is proven to be at least 0 in every legal run that gets to the node."""
+        bound = low(dim)
+        if bound is not None and bound >= 0:
+            return True
+        return any(scope.is_nonnegative(dim) for scope in self._scopes(node))
+
+    def _scopes(self, node: ir.Node) -> list[Learned]:
+        """What was learned in the node's graph and those around it."""
+        found: list[Learned] = []
+        owner: ir.Node | None = node
+        while owner is not None and isinstance(owner.graph, ir.Graph):
+            graph = owner.graph
+            if graph in self._learned:
+                found.append(self._learned[graph])
+            owner = None if graph is self._model.graph else self._owner(graph)
+        return found if self._caller is None else found + self._caller[0]._scopes(self._caller[1])
+
+    def _named(self, dim: Dim) -> Dim:
+        """One symbol an expression, so that equal ones stay equal."""
+        if type(dim) is not Expr or dim.size <= MAX_SIZE:
+            return dim
+        found = self._opaque.get(dim)
+        if found is None:
+            found = self._opaque[dim] = self.fresh("size", low(dim), high(dim))
+        return found
 
     def _results(self, node: ir.Node, inputs: list[Fact | None]) -> Results:
         graph = node.graph
@@ -239,11 +309,13 @@ class Facts:
         if self._depth >= MAX_CALL_DEPTH:
             return ()
         inner = Facts.__new__(Facts)
-        inner.failures, inner._model, inner._owners = self.failures, self._model, self._owners
+        inner.failures, inner.assumptions = self.failures, self.assumptions
+        inner._model, inner._owners, inner._opaque = self._model, self._owners, self._opaque
         inner._numbers, inner._births, inner._names = self._numbers, self._births, self._names
         inner._imports = function.opset_imports
         inner._depth = self._depth + 1
-        inner._binding = _bound(function, node, self._binding)
+        inner._learned, inner._caller = {}, (self, node)
+        inner._binding = bound_attributes(function, node, self._binding)
         inner._cache = {
             parameter: (inputs[i] if i < len(inputs) else None) or UNKNOWN
             for i, parameter in enumerate(function.inputs)
@@ -270,8 +342,12 @@ class Facts:
 
     def _declared(self, value: ir.Value) -> Fact:
         """The fact of an input of the main graph."""
-        return declared_fact(value.type, [self._declared_dim(value, i) for i in range(len(value.shape))]
-                             if value.shape is not None else None)
+        return declared_fact(
+            value.type,
+            [self._declared_dim(value, i) for i in range(len(value.shape))]
+            if value.shape is not None
+            else None,
+        )
 
     def _declared_dim(self, value: ir.Value, axis: int) -> Dim:
         assert value.shape is not None, "asked for a dim of a declared shape"
@@ -300,28 +376,6 @@ class Facts:
         return owner
 
 
-def declared_fact(declared: ir.TypeProtocol | None, dims: list[Dim] | None) -> Fact:
-    """The fact of a declared type; `dims` are those of a tensor (a sequence's are not believed)."""
-    if isinstance(declared, ir.SequenceType):
-        return SequenceFact(declared_fact(declared.elem_type, None))
-    if isinstance(declared, ir.OptionalType):
-        return OptionalFact(declared_fact(declared.elem_type, dims))
-    dtype = getattr(declared, "dtype", None)
-    return TensorFact(dtype, None if dims is None else tuple(dims), None)
-
-
-def describe(fact: Fact) -> str:
-    """A fact in words: "float32[batch, seq, 256]", "sequence(int64[...])"."""
-    if isinstance(fact, SequenceFact):
-        return f"sequence({describe(fact.element)})"
-    if isinstance(fact, OptionalFact):
-        return f"optional({describe(fact.element)})"
-    names = {ir.DataType.FLOAT: "float32", ir.DataType.DOUBLE: "float64"}
-    dtype = "?" if fact.dtype is None else names.get(fact.dtype, fact.dtype.name.lower())
-    dims = "..." if fact.dims is None else ", ".join(str(dim) for dim in fact.dims)
-    return f"{dtype}[{dims}]"
-
-
 def _gives_way(dim: Dim, target: Dim) -> bool:
     """Whether a legal broadcast of the two is `target`."""
     if dim is target or dim == 1:
@@ -330,17 +384,3 @@ def _gives_way(dim: Dim, target: Dim) -> bool:
         return broadcast(dim, target) is target or broadcast(dim, target) == target or (low(target) or 0) >= 2
     except ValueError:
         return False
-
-
-def _bound(function: ir.Function, node: ir.Node, outer: Attributes | None) -> Attributes:
-    """The attributes as a call binds them: its own, those of the outer call, the defaults."""
-    binding: Attributes = {}
-    for name, default in function.attributes.items():
-        if default.value is not None:
-            binding[name] = default
-    for name, attr in node.attributes.items():
-        if attr.ref_attr_name is None:
-            binding[name] = attr
-        elif outer is not None and attr.ref_attr_name in outer:
-            binding[name] = outer[attr.ref_attr_name]
-    return binding

@@ -42,7 +42,7 @@ def join_elements_of_sequence(a: Fact, b: Fact) -> Fact:
         return b
     if is_nothing(b):
         return a
-    joined = join(a, b, lambda hint: VARYING)
+    joined = join(a, b, lambda _: VARYING)
     return TensorFact(joined.dtype, joined.dims, None) if isinstance(joined, TensorFact) else joined
 
 

@@ -31,13 +31,12 @@ from graphopt.ir.fact import Element, Ratio
 
 __all__ = [
     "BINARY",
-    "COMPARISONS",
     "FLOATS",
     "INTEGERS",
     "UNARY",
     "as_dim",
     "cast",
-    "select",
+    "fraction",
 ]
 
 DataType = ir.DataType
@@ -77,13 +76,6 @@ def cast(element: Element, source: DataType | None, target: DataType) -> Element
     return _rounded(float(element), target) if target in FLOATS else None
 
 
-def select(condition: Element, then: Element, otherwise: Element) -> Element:
-    """The element of Where."""
-    if condition is None:
-        return then if _same(then, otherwise) else None
-    return then if condition else otherwise
-
-
 def _truth(element: Element) -> bool | None:
     if isinstance(element, (bool, int, float)):
         return bool(element)
@@ -112,7 +104,9 @@ def _divided_towards_zero(a: Dim, k: int) -> Dim:
 def _fits(whole: Dim, dtype: DataType) -> bool:
     """Whether a number is in the dtype's range, and an expression not known to leave it."""
     if type(whole) is Expr:
-        return dtype.bitwidth >= 32 and (dtype.is_signed() or ((bound := low(whole)) is not None and bound >= 0))
+        return dtype.bitwidth >= 32 and (
+            dtype.is_signed() or ((bound := low(whole)) is not None and bound >= 0)
+        )
     bits = dtype.bitwidth
     least, most = (-(1 << (bits - 1)), 1 << (bits - 1)) if dtype.is_signed() else (0, 1 << bits)
     return least <= whole < most  # type: ignore[operator]
@@ -130,11 +124,7 @@ def _rounded(number: float, dtype: DataType) -> float | None:
     return None
 
 
-def _same(a: Element, b: Element) -> bool:
-    return a is b or (type(a) is type(b) and a == b)
-
-
-def _fraction(element: Element) -> tuple[Dim, int] | None:
+def fraction(element: Element) -> tuple[Dim, int] | None:
     """Numerator and denominator (a power of two if it comes from a float)."""
     if isinstance(element, Ratio):
         return element.numerator, element.denominator
@@ -167,11 +157,11 @@ def _number(element: Element) -> bool:
 
 
 def add(a: Element, b: Element, dtype: DataType) -> Element:
-    """a + b. Of a third of an integer and an integer only floor and ceil will be exact, which is all we ask."""
+    """a + b. With a third of an integer in it only floor and ceil are exact, and those are all we take."""
     if dtype in FLOATS:
         if _number(a) and _number(b):
             return _rounded(float(a) + float(b), dtype)  # type: ignore[arg-type]
-        left, right = _fraction(a), _fraction(b)
+        left, right = fraction(a), fraction(b)
         if left is None or right is None:
             return None
         return _ratio(left[0] * right[1] + right[0] * left[1], left[1] * right[1])
@@ -190,7 +180,7 @@ def multiply(a: Element, b: Element, dtype: DataType) -> Element:
     if dtype in FLOATS:
         if _number(a) and _number(b):
             return _rounded(float(a) * float(b), dtype)  # type: ignore[arg-type]
-        left, right = _fraction(a), _fraction(b)
+        left, right = fraction(a), fraction(b)
         if left is None or right is None or not _is_power_of_two(left[1] * right[1]):
             return None
         return _ratio(left[0] * right[0], left[1] * right[1])
@@ -218,7 +208,7 @@ def divide(a: Element, b: Element, dtype: DataType) -> Element:
 def _divide_floats(a: Element, b: Element, dtype: DataType) -> Element:
     if _number(a) and _number(b):
         return _rounded(float(a) / float(b), dtype) if b else None  # type: ignore[arg-type]
-    left, right = _fraction(a), _fraction(b)
+    left, right = fraction(a), fraction(b)
     if left is None or right is None or right[0] == 0:
         return None
     numerator, divisor = left[0] * right[1], right[0]
@@ -259,7 +249,7 @@ def _extreme(
     of_dims: Callable[[Dim, Dim], Dim],
 ) -> Element:
     if _number(a) and _number(b):
-        return None if a != a or b != b else of_numbers(a, b)  # type: ignore[arg-type]
+        return None if math.isnan(a) or math.isnan(b) else of_numbers(a, b)  # type: ignore[arg-type]
     x, y = as_dim(a), as_dim(b)
     if x is None or y is None:
         return None
@@ -278,14 +268,14 @@ def power(a: Element, b: Element, dtype: DataType) -> Element:
     return result
 
 
-def negate(a: Element, dtype: DataType) -> Element:
+def negate(a: Element, _: DataType) -> Element:
     """-a."""
     if isinstance(a, Ratio):
         return Ratio(-a.numerator, a.denominator)
     return -a if isinstance(a, (float, int, Expr)) and not isinstance(a, bool) else None
 
 
-def absolute(a: Element, dtype: DataType) -> Element:
+def absolute(a: Element, _: DataType) -> Element:
     """|a|."""
     if isinstance(a, Expr):
         return maximum(a, -a)
@@ -303,8 +293,8 @@ def sign(a: Element, dtype: DataType) -> Element:
     return float(result) if dtype in FLOATS else result
 
 
-def floor(a: Element, dtype: DataType) -> Element:
-    """The next integer below. Exact for x / k in floats: it misses an integer by 1 / k or more, rounding by less."""
+def floor(a: Element, _: DataType) -> Element:
+    """The next integer below. Exact for x / k: it misses an integer by 1 / k or more, rounding errs less."""
     if isinstance(a, Ratio):
         return floordiv(a.numerator, a.denominator)
     if isinstance(a, float):
@@ -318,7 +308,7 @@ def ceil(a: Element, dtype: DataType) -> Element:
     return negate(negative, dtype)
 
 
-def rounded(a: Element, dtype: DataType) -> Element:
+def rounded(a: Element, _: DataType) -> Element:
     """Round: halves to even."""
     if isinstance(a, float):
         return float(round(a)) if math.isfinite(a) else a
@@ -340,63 +330,9 @@ def unchanged(a: Element, dtype: DataType) -> Element:
     return larger(a, 0.0 if dtype in FLOATS else 0, dtype)
 
 
-def negation(a: Element, dtype: DataType) -> Element:
+def negation(a: Element, _: DataType) -> Element:
     """Not."""
     return None if a is None else not a
-
-
-def equal(a: Element, b: Element) -> bool | None:
-    """a == b."""
-    if isinstance(a, (str, bool)) or isinstance(b, (str, bool)):
-        return a == b if type(a) is type(b) else None
-    order = _difference(a, b)
-    return None if order is None else _equal_within(*order)
-
-
-def less(a: Element, b: Element) -> bool | None:
-    """a < b."""
-    order = _difference(a, b)
-    if order is None:
-        return None
-    least, most = order
-    return True if most < 0 else False if least >= 0 else None
-
-
-def _equal_within(least: float, most: float) -> bool | None:
-    if least == most == 0:
-        return True
-    return False if least > 0 or most < 0 else None
-
-
-def _difference(a: Element, b: Element) -> tuple[float, float] | None:
-    """Bounds of a - b; None where there are none, or where a NaN takes part."""
-    if _number(a) and _number(b):
-        if a != a or b != b:
-            return None
-        order = (a > b) - (a < b)  # type: ignore[operator]
-        return order, order
-    left, right = _fraction(a), _fraction(b)
-    if left is None or right is None:
-        return None
-    difference = left[0] * right[1] - right[0] * left[1]
-    least, most = low(difference), high(difference)
-    return (-math.inf if least is None else least, math.inf if most is None else most)
-
-
-def _not_less(a: Element, b: Element) -> bool | None:
-    found = less(a, b)
-    return None if found is None else not found
-
-
-def _bool_function(
-    known: Callable[[bool, bool], bool], absorbing: bool | None
-) -> Callable[[Element, Element], bool | None]:
-    def function(a: Element, b: Element) -> bool | None:
-        if absorbing is not None and (a is absorbing or b is absorbing):
-            return absorbing
-        return known(a, b) if isinstance(a, bool) and isinstance(b, bool) else None
-
-    return function
 
 
 BINARY: dict[str, BinaryFunction] = {
@@ -421,15 +357,4 @@ UNARY: dict[str, UnaryFunction] = {
     "Round": rounded,
     "Sign": sign,
     "Sqrt": square_root,
-}
-
-COMPARISONS: dict[str, Callable[[Element, Element], bool | None]] = {
-    "Equal": equal,
-    "Less": less,
-    "Greater": lambda a, b: less(b, a),
-    "LessOrEqual": lambda a, b: _not_less(b, a),
-    "GreaterOrEqual": _not_less,
-    "And": _bool_function(lambda a, b: a and b, False),
-    "Or": _bool_function(lambda a, b: a or b, True),
-    "Xor": _bool_function(lambda a, b: a is not b, None),
 }

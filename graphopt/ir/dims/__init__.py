@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphopt.ir.dims.bounds import at_most, high, low
-from graphopt.ir.dims.choice import broadcast, maximum, minimum
+from graphopt.ir.dims.choice import broadcast, cut_limits, maximum, minimum
 from graphopt.ir.dims.division import exact_quotient, floordiv, mod, quotient
 from graphopt.ir.dims.expression import Atom, Dim, Expr, Kind, atom, of_atom, terms_of
 
@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "at_most",
     "broadcast",
+    "cut_limits",
     "exact_quotient",
     "floordiv",
     "high",

@@ -18,7 +18,7 @@ from graphopt.ir.dims.expression import (
     terms_of,
 )
 
-__all__ = ["broadcast", "maximum", "minimum"]
+__all__ = ["broadcast", "cut_limits", "maximum", "minimum"]
 
 
 def minimum(a: Dim, b: Dim) -> Dim:
@@ -68,7 +68,22 @@ def _broadcast(a: Dim, b: Dim) -> Dim:
     for arg in args:
         if (low(arg) or 0) >= 2:
             return arg
+    args = tuple([arg for arg in args if not cut_limits(arg, args)])
     return args[0] if len(args) == 1 else of_atom(atom(Kind.BROADCAST, "", args))
+
+
+def cut_limits(arg: Dim, args: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """What is not negative if `arg` broadcasts with `args` and is min(x, y) of one of them, x, with y >= 2.
+
+    A position table of 512 rows, cut to the length of the input it is added to: arg is x, as x > y >= 2
+    would not broadcast. () where arg is no such minimum.
+    """
+    cut = _inner(Kind.MIN, arg)
+    for x in cut or ():
+        others = [y for y in cut or () if y is not x]
+        if type(x) is Expr and x in args and all((low(y) or 0) >= 2 for y in others):
+            return tuple([y - x for y in others])
+    return ()
 
 
 @lru_cache(CACHED_RESULTS)

@@ -56,11 +56,11 @@ def exact_quotient(a: Dim, b: Dim) -> Dim | None:
     """
     if a is b:
         return 1
-    if type(b) is not Expr:
+    if isinstance(b, int):
         if b == 0:
             return None
-        if type(a) is not Expr:
-            return a // b if a % b == 0 else None  # type: ignore[operator]
+        if isinstance(a, int):
+            return a // b if a % b == 0 else None
         if any(weight % b for _, weight in a.terms):
             return None
         return expression({monomial: weight // b for monomial, weight in a.terms})
@@ -180,7 +180,7 @@ def _cancelled(a: Dim, b: Expr, reached: bool) -> Dim:
     factors = [
         factor
         for factor in _common(terms)
-        if reached and _at_least_zero(b, factor) or (factor.kind is Kind.SYMBOL and (factor.low or 0) >= 1)
+        if (reached and _at_least_zero(factor)) or (low(of_atom(factor)) or 0) >= 1
     ]
     if shared > 1 or factors:
         a, divisor = _divided(a, shared, factors), _divided(b, shared, factors)
@@ -188,9 +188,10 @@ def _cancelled(a: Dim, b: Expr, reached: bool) -> Dim:
     return of_atom(atom(Kind.FLOORDIV, "", (a, b)))
 
 
-def _at_least_zero(b: Expr, factor: Atom) -> bool:
+def _at_least_zero(factor: Atom) -> bool:
     """Whether a factor of b is positive where b is: it can't be negative."""
-    return (low(of_atom(factor)) or 0) >= 0 and low(of_atom(factor)) is not None
+    bound = low(of_atom(factor))
+    return bound is not None and bound >= 0
 
 
 def _common(terms: list[tuple[Monomial, int]]) -> list[Atom]:

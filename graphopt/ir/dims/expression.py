@@ -33,7 +33,7 @@ class Kind(Enum):
 class Atom:
     """A symbol (name and range) or an operation on expressions (arguments)."""
 
-    __slots__ = ("__weakref__", "args", "high", "key", "kind", "low", "name")
+    __slots__ = ("__weakref__", "args", "high", "key", "kind", "low", "name", "size")
 
     kind: Kind
     name: str
@@ -41,6 +41,7 @@ class Atom:
     low: int | None
     high: int | None
     key: str
+    size: int
 
     def __reduce__(self) -> tuple[object, ...]:
         return (atom, (self.kind, self.name, self.args, self.low, self.high))
@@ -54,12 +55,18 @@ Terms: TypeAlias = tuple[tuple[Monomial, int], ...]
 
 
 class Expr:
-    """A canonical integer expression that is not a constant."""
+    """A canonical integer expression that is not a constant.
+
+    Attributes:
+        terms: Its monomials with their weights, sorted, the constant last.
+        size: How many terms, symbols and operations it is made of, arguments included.
+    """
 
     # _low and _high are filled by graphopt.ir.dims.bounds on first use.
-    __slots__ = ("__weakref__", "_high", "_low", "_text", "terms")
+    __slots__ = ("__weakref__", "_high", "_low", "_text", "size", "terms")
 
     terms: Terms
+    size: int
 
     def __add__(self, other: Dim) -> Dim:
         if type(other) is Expr:
@@ -123,6 +130,7 @@ def atom(
     if found is None:
         found = Atom()
         found.kind, found.name, found.args, found.low, found.high = identity
+        found.size = 1 + sum(arg.size if type(arg) is Expr else 1 for arg in args)
         found.key = _print_atom(found)
         if kind is Kind.SYMBOL:
             # Symbols of one name and different ranges still need an order that no run changes.
@@ -166,6 +174,7 @@ def _interned(terms: Terms) -> Expr:
     if found is None:
         found = Expr()
         found.terms = terms
+        found.size = sum([1 + sum([factor.size for factor in monomial]) for monomial, _ in terms])
         _expressions[terms] = found
     return found
 

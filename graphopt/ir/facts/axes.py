@@ -1,4 +1,4 @@
-"""Operators that change axes, not contents or their order in memory - and Transpose, which changes the order."""
+"""Operators that change axes and keep the order of elements; and Transpose, which changes it."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def squeeze(ctx: InferenceContext) -> Results:
     dims = fact.dims
     if axes is None and ctx.opset >= 13 and ctx.has(1):
         count = ctx.dims(1)
-        known = count is not None and len(count) == 1 and type(count[0]) is int and count[0] > 0
-        kept = len(dims) - count[0] if known else -1  # type: ignore[index,operator]
-        return [ctx.tensor(fact.dtype, ctx.fresh_dims("squeezed", kept) if kept >= 0 else None)]  # type: ignore[arg-type]
+        removes = count[0] if count and isinstance(count[0], int) else 0
+        kept = len(dims) - removes if removes > 0 else -1
+        return [ctx.tensor(fact.dtype, ctx.fresh_dims("squeezed", kept) if kept >= 0 else None)]
     if not axes:
         if any(dim != 1 and (low(dim) or 0) <= 1 and high(dim) != 0 for dim in dims if type(dim) is not int):
             return [ctx.tensor(fact.dtype, None)]

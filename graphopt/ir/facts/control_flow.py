@@ -40,7 +40,7 @@ def loop(ctx: InferenceContext) -> Results:
     facts = ctx.facts
     know_captured(facts, body)
     state = LoopState(facts, [ctx.input(i) or UNKNOWN for i in range(2, ctx.count)])
-    given = [TensorFact(INT64, (), (state.iteration,)), TensorFact(BOOL, (), None)]
+    given: list[Fact] = [TensorFact(INT64, (), (state.iteration,)), TensorFact(BOOL, (), None)]
     results = run_body(facts, body, state, given, 2)
     trips = _trips(ctx, results[0] if results else UNKNOWN)
     count = len(state.carried)

@@ -11,10 +11,11 @@ from itertools import product as positions_of
 
 import onnx_ir as ir
 
-from graphopt.ir.dims import Dim, broadcast
+from graphopt.ir.dims import Dim, broadcast, cut_limits
 from graphopt.ir.fact import Element, TensorFact
 from graphopt.ir.facts.registry import InferenceContext, Results, operator
-from graphopt.ir.partial_values import BINARY, COMPARISONS, FLOATS, UNARY, cast, select
+from graphopt.ir.partial_comparisons import COMPARISONS, select
+from graphopt.ir.partial_values import BINARY, FLOATS, UNARY, cast
 
 __all__ = ["broadcast_all", "broadcast_elements"]
 
@@ -44,9 +45,22 @@ def _broadcast_two(a: Dims, b: Dims) -> Dims:
     return a[:offset] + tuple([broadcast(x, b[i]) for i, x in enumerate(a[offset:])])
 
 
-def broadcast_elements(
-    elements: Sequence[Element], dims: Dims, target: Dims
-) -> Sequence[Element] | None:
+def _joined(ctx: InferenceContext, *shapes: Dims | None) -> Dims | None:
+    """`broadcast_all`; that the node is legal also tells how long a table is that was cut to fit."""
+    dims = broadcast_all(shapes)
+    if dims is None:
+        return None
+    for i in range(1, len(dims) + 1):
+        column = tuple([shape[-i] for shape in shapes if shape is not None and len(shape) >= i])
+        if all(dim is column[0] or type(dim) is int for dim in column):
+            continue
+        for dim in column:
+            for limit in cut_limits(dim, column):
+                ctx.learn(limit)
+    return dims
+
+
+def broadcast_elements(elements: Sequence[Element], dims: Dims, target: Dims) -> Sequence[Element] | None:
     """The elements of a tensor after it was broadcast to `target`; None unless all dims are numbers."""
     if dims == target:
         return elements
@@ -101,7 +115,9 @@ def _dtype(ctx: InferenceContext) -> ir.DataType | None:
     return None
 
 
-@operator("Abs", "Ceil", "Floor", "Neg", "Not", "Reciprocal", "Relu", "Round", "Sign", "Sqrt", elementwise=True)
+@operator(
+    "Abs", "Ceil", "Floor", "Neg", "Not", "Reciprocal", "Relu", "Round", "Sign", "Sqrt", elementwise=True
+)
 def followed_unary(ctx: InferenceContext) -> Results:
     """One input, contents followed."""
     fact = ctx.tensor_input(0)
@@ -143,7 +159,7 @@ def binary(ctx: InferenceContext) -> Results:
     if a is None or b is None:
         return [None]
     dtype = a.dtype if a.dtype is not None else b.dtype
-    dims = a.dims if a.dims is b.dims else broadcast_all((a.dims, b.dims))
+    dims = a.dims if a.dims is b.dims else _joined(ctx, a.dims, b.dims)
     if a.elements is None or b.elements is None or dtype is None:
         return [TensorFact(dtype, dims, None)]
     if ctx.node.op_type == "Mod" and ctx.int_attr("fmod", 0):
@@ -160,14 +176,14 @@ def plain_binary(ctx: InferenceContext) -> Results:
     if ctx.node.op_type == "PRelu":
         # The slope is broadcast to x, never x to the slope.
         return [ctx.tensor(ctx.dtype(0), ctx.dims(0))]
-    return [ctx.tensor(_dtype(ctx), broadcast_all((ctx.dims(0), ctx.dims(1))))]
+    return [ctx.tensor(_dtype(ctx), _joined(ctx, ctx.dims(0), ctx.dims(1)))]
 
 
 @operator("Min", "Max", "Sum", "Mean", elementwise=True, commutative=True)
 def variadic(ctx: InferenceContext) -> Results:
     """Any number of inputs, broadcast."""
     dtype = _dtype(ctx)
-    dims = broadcast_all([ctx.dims(i) for i in range(ctx.count)])
+    dims = _joined(ctx, *[ctx.dims(i) for i in range(ctx.count)])
     name = ctx.node.op_type
     if dtype is None or dims is None or name == "Mean":
         return [ctx.tensor(dtype, dims)]
@@ -187,14 +203,14 @@ def comparison(ctx: InferenceContext) -> Results:
     """Two inputs, broadcast, to bools."""
     if ctx.opset < 7 and ctx.int_attr("broadcast", 0):
         return [ctx.tensor(ir.DataType.BOOL, ctx.dims(0))]
-    dims = broadcast_all((ctx.dims(0), ctx.dims(1)))
+    dims = _joined(ctx, ctx.dims(0), ctx.dims(1))
     return [ctx.tensor(ir.DataType.BOOL, dims, _combined(ctx, dims, COMPARISONS[ctx.node.op_type]))]
 
 
 @operator("Where", elementwise=True)
 def where(ctx: InferenceContext) -> Results:
     """condition ? x : y, all three broadcast."""
-    dims = broadcast_all((ctx.dims(0), ctx.dims(1), ctx.dims(2)))
+    dims = _joined(ctx, ctx.dims(0), ctx.dims(1), ctx.dims(2))
     dtype = ctx.dtype(1) if ctx.dtype(1) is not None else ctx.dtype(2)
     return [ctx.tensor(dtype, dims, _combined(ctx, dims, select))]
 
@@ -262,7 +278,7 @@ def _keeps_everything(node: ir.Node) -> bool:
 
 @operator("Dropout", elementwise=True, random=True, deterministic=_keeps_everything)
 def dropout(ctx: InferenceContext) -> Results:
-    """The data (scaled and masked in training) and the mask, which was of the data's dtype before opset 10."""
+    """The data (scaled and masked in training) and the mask, which was of the data's dtype before 10."""
     fact = ctx.tensor_input(0)
     dtype = ir.DataType.BOOL if ctx.opset >= 10 else ctx.dtype(0)
     if fact is not None and fact.dtype in FLOATS:

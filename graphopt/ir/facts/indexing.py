@@ -1,4 +1,4 @@
-"""Operators that pick or place elements by index: Gather*, Scatter*, OneHot, TopK, Compress, NonZero, Unique."""
+"""Operators that pick, place or find elements by index: Gather*, Scatter*, OneHot, TopK, NonZero..."""
 
 from __future__ import annotations
 
@@ -76,7 +76,13 @@ def scatter(ctx: InferenceContext) -> Results:
 
 def _scattered(ctx: InferenceContext, data: TensorFact) -> list[Element] | None:
     indices, updates = ctx.integers(1), ctx.elements(2)
-    if data.dims is None or len(data.dims) != 1 or indices is None or updates is None or data.elements is None:
+    if (
+        data.dims is None
+        or len(data.dims) != 1
+        or indices is None
+        or updates is None
+        or data.elements is None
+    ):
         return None
     if ctx.node.op_type == "TensorScatter" or ctx.attr("reduction", "none") != "none":
         return None
@@ -96,7 +102,9 @@ def one_hot(ctx: InferenceContext) -> Results:
         return [ctx.tensor(ctx.dtype(2), None)]
     axis = normalized((ctx.int_attr("axis", -1),), len(dims) + 1)[0]
     depth = scalar(ctx, 1)
-    return [ctx.tensor(ctx.dtype(2), (*dims[:axis], ctx.fresh("depth") if depth is None else depth, *dims[axis:]))]
+    return [
+        ctx.tensor(ctx.dtype(2), (*dims[:axis], ctx.fresh("depth") if depth is None else depth, *dims[axis:]))
+    ]
 
 
 @operator("TopK", shape_inputs=(1,), can_fail=True)

@@ -23,7 +23,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import AttributeValue
 from graphopt.ir.constants import constant
-from graphopt.ir.dims import Dim, Expr
+from graphopt.ir.dims import Dim
 from graphopt.ir.fact import MAX_ELEMENTS, Element, Fact, TensorFact
 
 if TYPE_CHECKING:
@@ -168,6 +168,13 @@ class InferenceContext:
         value = self.attr(name, None)
         return tuple(value) if isinstance(value, (tuple, list)) else None  # type: ignore[arg-type]
 
+    def tensor_attr(self, name: str) -> ir.TensorProtocol | None:
+        """A tensor; None where absent."""
+        attr = self.node.attributes.data.get(name)
+        if attr is None or attr.type is not ir.AttributeType.TENSOR:
+            return None
+        return self.attr(name, None)  # type: ignore[return-value]
+
     def has_attr(self, name: str) -> bool:
         """Whether the attribute is given (a reference counts if the call binds it)."""
         return self.attr(name, None) is not None
@@ -177,9 +184,17 @@ class InferenceContext:
         """Attributes of the function call in which this node is looked at."""
         return self._binding
 
-    def fresh(self, hint: str, low: int = 0, high: int | None = None) -> Expr:
+    def fresh(self, hint: str, low: int | None = 0, high: int | None = None) -> Dim:
         """A new symbol for a dim that only a run can tell."""
         return self.facts.fresh(hint, low, high)
+
+    def is_nonnegative(self, dim: Dim) -> bool:
+        """Whether `dim` is proven to be at least 0 in every legal run that gets here."""
+        return self.facts.is_nonnegative(dim, self.node)
+
+    def learn(self, dim: Dim) -> None:
+        """Say that `dim` is at least 0 in every legal run that gets here."""
+        self.facts.learn(dim, self.node)
 
     def fresh_dims(self, hint: str, rank: int) -> tuple[Dim, ...]:
         """`rank` new symbols."""
@@ -217,7 +232,7 @@ def _any_known(elements: Sequence[Element]) -> bool:
 
 
 _operators: dict[tuple[str, str], Operator] = {}
-_families_loaded = False
+_families: list[str] = []
 
 
 def register(entry: Operator) -> Operator:
@@ -285,14 +300,14 @@ def one_per_output_element(ctx: InferenceContext) -> Dim:
     return total
 
 
-def no_arithmetic(ctx: InferenceContext) -> Dim:
+def no_arithmetic(_: InferenceContext) -> Dim:
     """FLOPs of pure data movement."""
     return 0
 
 
 def find(domain: str, name: str) -> Operator | None:
     """The entry of an operator; the families' files are imported on first use."""
-    if not _families_loaded:
+    if not _families:
         _load_families()
     return _operators.get((domain, name))
 
@@ -305,10 +320,10 @@ def all_operators() -> tuple[Operator, ...]:
 
 def _load_families() -> None:
     """Import every file of this package, in the order of names; a new family needs no list."""
-    global _families_loaded
-    if _families_loaded:
+    if _families:
         return
-    _families_loaded = True
     package = import_module("graphopt.ir.facts")
-    for module in sorted(info.name for info in iter_modules(package.__path__)):
+    # Entered before any is imported: a family may look operators up itself.
+    _families.extend(sorted(info.name for info in iter_modules(package.__path__)))
+    for module in _families:
         import_module(f"graphopt.ir.facts.{module}")

@@ -48,7 +48,7 @@ def upsample(ctx: InferenceContext) -> Results:
         given = ctx.attr("scales", None)
         if ctx.has_attr("height_scale"):
             given = (1.0, 1.0, ctx.attr("height_scale", 1.0), ctx.attr("width_scale", 1.0))  # type: ignore[assignment]
-        scales = given if isinstance(given, tuple) else None  # type: ignore[assignment]
+        scales = given if isinstance(given, tuple) else None
     if dims is None:
         return [ctx.tensor(ctx.dtype(0), None if scales is None else ctx.fresh_dims("resized", len(scales)))]
     if scales is None:
@@ -77,7 +77,9 @@ def depth_to_space(ctx: InferenceContext) -> Results:
     if dims is None:
         return [ctx.tensor(ctx.dtype(0), ctx.fresh_dims("depth", 4))]
     batch, channels, height, width = dims
-    return [ctx.tensor(ctx.dtype(0), (batch, _exactly(channels, block * block), height * block, width * block))]
+    return [
+        ctx.tensor(ctx.dtype(0), (batch, _exactly(channels, block * block), height * block, width * block))
+    ]
 
 
 @operator("SpaceToDepth", movement=True)

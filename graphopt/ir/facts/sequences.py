@@ -120,7 +120,9 @@ def sequence_map(ctx: InferenceContext) -> Results:
     start = facts.births
     for i, value in enumerate(body.inputs):
         given = ctx.input(i) or UNKNOWN
-        facts.assume(value, element_fact(given.element, ctx.fresh) if isinstance(given, SequenceFact) else given)
+        facts.assume(
+            value, element_fact(given.element, ctx.fresh) if isinstance(given, SequenceFact) else given
+        )
     inner = facts.born_since(start)
     return [SequenceFact(_of_all(facts.of(output), inner)) for output in body.outputs]
 

@@ -22,7 +22,7 @@ INT64 = ir.DataType.INT64
 
 @operator("Shape")
 def shape(ctx: InferenceContext) -> Results:
-    """The dims as int64; from opset 15 those from `start` to `end`, counted and cut as Python's slices are."""
+    """The dims as int64; from opset 15 those from `start` to `end`, counted and cut as Python's slices."""
     dims = ctx.dims(0)
     if dims is None:
         return [ctx.tensor(INT64, (ctx.fresh("rank"),))]
@@ -53,8 +53,8 @@ def _bound_constant(ctx: InferenceContext) -> Fact | None:
         value = ctx.attr(name, None)
         if attr.ref_attr_name is None or value is None:
             continue
-        if isinstance(value, ir.TensorProtocol):
-            return tensor_fact(value)
+        if (tensor := ctx.tensor_attr(name)) is not None:
+            return tensor_fact(tensor)
         floats = "float" in name
         values = value if isinstance(value, tuple) else (value,)
         dims = (len(values),) if isinstance(value, tuple) else ()
@@ -81,9 +81,9 @@ def dims_of_contents(ctx: InferenceContext, i: int, hint: str) -> tuple[Dim, ...
 @operator("ConstantOfShape", can_fail=True, shape_inputs=(0,), movement=True)
 def constant_of_shape(ctx: InferenceContext) -> Results:
     """One value everywhere, 0.0 unless `value` says otherwise."""
-    fill = ctx.attr("value", None)
+    fill = ctx.tensor_attr("value")
     dtype, element = ir.DataType.FLOAT, 0.0  # type: tuple[ir.DataType, Element]
-    if isinstance(fill, ir.TensorProtocol):
+    if fill is not None:
         fact = tensor_fact(fill)
         dtype = fact.dtype or dtype
         element = fact.elements[0] if fact.elements else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from graphopt.ir.dims import Dim, exact_quotient, floordiv, high, low, maximum, minimum
 from graphopt.ir.fact import Element, TensorFact
 from graphopt.ir.facts.axes import moved_elements, normalized, positions
@@ -10,8 +12,8 @@ from graphopt.ir.partial_values import as_dim
 
 __all__ = ["slice_length"]
 
-# Exporters write "to the end" as one of the largest integers; no dim gets there.
-UNBOUNDED = 2**31 - 1
+# Exporters write "to the end" as one of the largest integers, or as 10^9; no dim gets there.
+UNBOUNDED = 10**9
 
 
 @operator("Slice", movement=True, shape_inputs=(1, 2, 3, 4), can_fail=True)
@@ -26,9 +28,14 @@ def slice_(ctx: InferenceContext) -> Results:
         return [ctx.tensor(fact.dtype, [ctx.fresh("sliced", 0, high(dim)) for dim in dims])]
     axes, starts, ends, steps = bounds
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        length = slice_length(dims[axis], start, end, step)
+        length = slice_length(dims[axis], start, end, step, ctx.is_nonnegative)
         dims[axis] = ctx.fresh("sliced", 0, high(dims[axis])) if length is None else length
     return [TensorFact(fact.dtype, tuple(dims), _sliced_elements(fact, bounds))]
+
+
+def _is_nonnegative(dim: Dim) -> bool:
+    bound = low(dim)
+    return bound is not None and bound >= 0
 
 
 Bounds = tuple[list[int], list[Dim | None], list[Dim | None], list[Dim | None]]
@@ -51,7 +58,9 @@ def _bounds(ctx: InferenceContext, rank: int) -> Bounds | None:
     if count is None or (ctx.has(3) and given is None):
         return None
     axes = tuple(range(count)) if given is None else given
-    steps = (_dims_input(ctx, 4) or [None] * count) if ctx.has(4) else [1] * count
+    steps: list[Dim | None] = [1] * count
+    if ctx.has(4):
+        steps = _dims_input(ctx, 4) or [None] * count
     return normalized(axes, rank), starts or [None] * count, ends or [None] * count, steps
 
 
@@ -60,31 +69,38 @@ def _dims_input(ctx: InferenceContext, i: int) -> list[Dim | None] | None:
     return None if elements is None else [as_dim(element) for element in elements]
 
 
-def slice_length(dim: Dim, start: Dim | None, end: Dim | None, step: Dim | None) -> Dim | None:
+def slice_length(
+    dim: Dim,
+    start: Dim | None,
+    end: Dim | None,
+    step: Dim | None,
+    is_nonnegative: Callable[[Dim], bool] = _is_nonnegative,
+) -> Dim | None:
     """How many elements a slice has, bounds cut as numpy cuts them; None where only a run can tell."""
     if type(step) is not int or step == 0 or start is None or end is None:
         return None
     if step > 0:
-        first, last = _cut(start, dim, 0, dim), _cut(end, dim, 0, dim)
+        first, last = (_cut(bound, dim, 0, dim, is_nonnegative) for bound in (start, end))
         distance = None if first is None or last is None else last - first
     else:
-        first, last = _cut(start, dim, -1, dim - 1), _cut(end, dim, -1, dim - 1)
+        first, last = (_cut(bound, dim, -1, dim - 1, is_nonnegative) for bound in (start, end))
         distance = None if first is None or last is None else first - last
     if distance is None:
         return None
     return maximum(floordiv(distance + (abs(step) - 1), abs(step)), 0)
 
 
-def _cut(bound: Dim, dim: Dim, least: Dim, most: Dim) -> Dim | None:
+def _cut(bound: Dim, dim: Dim, least: Dim, most: Dim, is_nonnegative: Callable[[Dim], bool]) -> Dim | None:
     """A bound counted from the front, within least and most; None where its sign is unknown."""
     if type(bound) is int:
         if bound >= UNBOUNDED:
             return most
         if bound <= -UNBOUNDED:
             return least
-    if (lowest := low(bound)) is not None and lowest >= 0:
+    if is_nonnegative(bound):
         return minimum(bound, most)
-    if (highest := high(bound)) is not None and highest < 0:
+    # Where dim + bound is 0, it does not matter whether a bound of 0 is counted from the front or the end.
+    if is_nonnegative(-bound - 1) or (bound + dim == 0 and is_nonnegative(-bound)):
         return maximum(bound + dim, least)
     return None
 
@@ -145,7 +161,7 @@ def _part_sizes(ctx: InferenceContext, dim: Dim, count: int) -> list[Dim]:
     if sizes.count(None) == 1:
         # The sizes sum up to the dim.
         rest = dim
-        for size in sizes:
-            rest = rest - size if size is not None else rest
-        sizes = [rest if size is None else size for size in sizes]
-    return [ctx.fresh("part") if size is None else size for size in sizes]
+        for given_size in sizes:
+            rest = rest - given_size if given_size is not None else rest
+        sizes = [rest if given_size is None else given_size for given_size in sizes]
+    return [ctx.fresh("part") if part is None else part for part in sizes]
