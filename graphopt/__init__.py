@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from graphopt.errors import GraphoptError, MismatchError, ModelError, OutputError, UsageError
     from graphopt.ir.load import load
     from graphopt.ir.save import save
-    from graphopt.rewriting import Pass, Rule, register, rule
+    from graphopt.rewriting.passes import Pass
+    from graphopt.rewriting.registry import register
+    from graphopt.rewriting.rule import Rule, rule
 
 __version__ = "0.1.0"
 
