@@ -1,9 +1,9 @@
 """HardSigmoid, HardSwish and Mish from their parts.
 
-    before   Clip(x + 3, 0, 6) / 6              after   HardSigmoid(x, alpha=1/6, beta=1/2)
-    before   x * Clip(x + 3, 0, 6) / 6          after   HardSwish(x)
-    before   x * HardSigmoid(x, 1/6, 1/2)       after   HardSwish(x)
-    before   x * Tanh(Softplus(x))              after   Mish(x)
+before   Clip(x + 3, 0, 6) / 6              after   HardSigmoid(x, alpha=1/6, beta=1/2)
+before   x * Clip(x + 3, 0, 6) / 6          after   HardSwish(x)
+before   x * HardSigmoid(x, 1/6, 1/2)       after   HardSwish(x)
+before   x * Tanh(Softplus(x))              after   Mish(x)
 """
 
 from __future__ import annotations

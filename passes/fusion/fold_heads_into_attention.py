@@ -1,0 +1,89 @@
+"""Let Attention split and merge the heads by itself.
+
+    before   Reshape(Transpose(Attention(Transpose(Reshape(x)), ...)))      (batch, heads, length, size) inside
+    after    Attention(x, ..., q_num_heads=h, kv_num_heads=g)               (batch, length, heads * size)
+
+All three of queries, keys and values must be split right before, and the result merged right after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphopt.ir.dims import Dim
+from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, op, rule_on
+
+HEADS_IN_FRONT = (0, 2, 1, 3)
+NOT_SPLIT = "queries, keys or values are not split into heads right before"
+NOT_MERGED = "the heads are not merged right after"
+
+
+def _transposed(m: Match, value: ir.Value | None) -> ir.Value | None:
+    """What a (0, 2, 1, 3) transpose is of."""
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type != "Transpose" or node.domain != "":
+        return None
+    return node.inputs[0] if m.attribute(node, "perm") == HEADS_IN_FRONT else None
+
+
+def _joined(m: Match, value: ir.Value | None) -> tuple[ir.Value, int] | None:
+    """Before the split into heads: (batch, length, heads * size), and the number of heads."""
+    split = _transposed(m, value)
+    reshape = split.producer() if split is not None else None
+    if split is None or reshape is None or reshape.op_type != "Reshape" or reshape.domain != "":
+        return None
+    source = reshape.inputs[0]
+    assert source is not None
+    after, before = m.dims(split), m.dims(source)
+    if after is None or before is None or len(before) != 3 or before[:2] != after[:2]:
+        return None
+    heads, size = after[2], after[3]
+    if not isinstance(heads, int) or not isinstance(size, int) or before[2] != heads * size:
+        return None
+    return source, heads
+
+
+def _merges(m: Match, target: ir.Value, heads: tuple[Dim, ...]) -> bool:
+    """Whether a Reshape output is (batch, length, heads * size) of these (batch, length, heads, size)."""
+    dims = m.dims(target)
+    return dims is not None and dims == (*heads[:2], heads[2] * heads[3])
+
+
+@rule_on("Reshape", opset=23, depth=5)
+def heads_into_attention(m: Match) -> ir.Value | dict[ir.Value, ir.Value] | Rejection | None:
+    """Reshape(Transpose(Attention(split q, split k, split v))) -> Attention(q, k, v, heads)."""
+    merged = m.root.inputs[0]
+    inner = _transposed(m, merged)
+    node = inner.producer() if inner is not None else None
+    if merged is None or inner is None or node is None or node.op_type != "Attention" or node.domain != "":
+        return None
+    if not (m.has_one_consumer(inner) and m.has_one_consumer(merged)) or node.graph is not m.root.graph:
+        return Rejection(HAS_OTHER_CONSUMERS, inner)
+    dims = m.dims(merged)
+    if dims is None or not _merges(m, m.output, dims):
+        return Rejection(NOT_MERGED, m.output)
+    parts = [_joined(m, node.inputs[i]) for i in range(3)]
+    if any(part is None for part in parts):
+        return Rejection(NOT_SPLIT, node.outputs[0])
+    (query, q_heads), (keys, kv_heads), (values, v_heads) = (part for part in parts if part is not None)
+    if kv_heads != v_heads:
+        return Rejection(NOT_SPLIT, node.outputs[0])
+    attributes: dict[str, object] = {k: a for k, a in node.attributes.items()}
+    attributes |= {"q_num_heads": q_heads, "kv_num_heads": kv_heads}
+    count = len(node.outputs)
+    found = op.Attention(query, keys, values, *node.inputs[3:], outputs=count, **attributes)
+    made = (found,) if count == 1 else found
+    return {m.output: made[0], **dict(zip(node.outputs[1:], made[1:], strict=False))}
+
+
+@dataclass(frozen=True)
+class FoldHeadsIntoAttention(Pass):
+    """Fold the splitting and merging of heads into Attention."""
+
+    name = "fold-heads-into-attention"
+    family = "fusion"
+    stage = "attention"
+    level = 2
+    rules = (heads_into_attention,)
