@@ -81,16 +81,32 @@ def is_standard(domain: str) -> bool:
 
 def type_name(declared: ir.TypeProtocol | None) -> str | None:
     """How the standard writes a type: "tensor(float)", "seq(tensor(int64))"; None where it is not known."""
-    if isinstance(declared, (ir.TensorType, ir.SparseTensorType)):
-        if declared.dtype == ir.DataType.UNDEFINED:
-            return None
-        element = declared.dtype.name.lower()
-        return f"tensor({element})" if isinstance(declared, ir.TensorType) else f"sparse_tensor({element})"
-    if isinstance(declared, (ir.SequenceType, ir.OptionalType)):
-        inner = type_name(declared.elem_type)
-        outer = "seq" if isinstance(declared, ir.SequenceType) else "optional"
-        return f"{outer}({inner})" if inner is not None else None
-    return None
+    # Asked of every value of a model; isinstance takes 4 us here, as these classes are protocols too.
+    kind = type(declared)
+    if kind is ir.TensorType:
+        return _tensor_name(declared.dtype)  # type: ignore[union-attr]
+    outer = _CONTAINERS.get(kind)
+    if outer is None or declared is None:
+        return None
+    inner = _element_name(declared.dtype) if kind is ir.SparseTensorType else type_name(declared.elem_type)
+    return f"{outer}({inner})" if inner is not None else None
+
+
+_CONTAINERS: dict[type, str] = {
+    ir.SequenceType: "seq",
+    ir.OptionalType: "optional",
+    ir.SparseTensorType: "sparse_tensor",
+}
+
+
+def _element_name(dtype: ir.DataType) -> str | None:
+    return None if dtype == ir.DataType.UNDEFINED else dtype.name.lower()
+
+
+@cache
+def _tensor_name(dtype: ir.DataType) -> str | None:
+    element = _element_name(dtype)
+    return None if element is None else f"tensor({element})"
 
 
 def _parameter(formal: defs.OpSchema.FormalParameter) -> Parameter:

@@ -10,12 +10,11 @@ import onnx_ir as ir
 def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
     """The subgraphs of a node as (attribute name, graph), in the order of its attributes."""
     found: list[tuple[str, ir.Graph]] = []
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
+    for attribute in node.attributes.data.values():
+        kind = attribute.type
+        if kind is ir.AttributeType.GRAPH and not attribute.is_ref():
             found.append((attribute.name, attribute.as_graph()))
-        elif attribute.type == ir.AttributeType.GRAPHS:
+        elif kind is ir.AttributeType.GRAPHS and not attribute.is_ref():
             found += [(attribute.name, graph) for graph in attribute.as_graphs()]
     return found
 

@@ -6,13 +6,13 @@ each name, looked up where it is used, leads to the very value that is meant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
 from graphopt.errors import ModelError
 from graphopt.ir import schemas, scopes
-from graphopt.ir.schemas import Parameter, Schema, type_name
+from graphopt.ir.schemas import Schema, type_name
 from graphopt.ir.scopes import describe_node
 
 _Scope = dict[str, ir.Value]
@@ -141,7 +141,7 @@ def _check_node(
     in_function: bool,
 ) -> None:
     if not in_function:
-        for attribute in node.attributes.values():
+        for attribute in node.attributes.data.values():
             if attribute.is_ref():
                 raise _fault(
                     node, f"attribute '{attribute.name}' refers to a function's attribute outside of one"
@@ -149,7 +149,7 @@ def _check_node(
     version = imports.get(node.domain)
     if version is None:
         raise _fault(node, f"no opset of domain '{node.domain or 'ai.onnx'}' is imported")
-    function = functions.get(node.op_identifier())
+    function = functions.get(node.op_identifier()) if functions else None
     if function is not None:
         _check_call(node, function)
         return
@@ -226,7 +226,7 @@ def _span(low: int, high: int) -> str:
 
 
 def _check_attributes(node: ir.Node, found: Schema) -> None:
-    for name, attribute in node.attributes.items():
+    for name, attribute in node.attributes.data.items():
         needed = found.attributes.get(name)
         if needed is None:
             raise _fault(node, f"has no attribute '{name}' in opset {found.since}")
@@ -240,10 +240,12 @@ def _check_attributes(node: ir.Node, found: Schema) -> None:
 def _check_types(node: ir.Node, found: Schema) -> None:
     bound: dict[str, str] = {}
     for values, parameters in ((node.inputs, found.inputs), (node.outputs, found.outputs)):
-        for value, formal in _pairs(values, parameters):
+        last = len(parameters) - 1
+        for place, value in enumerate(values):
             name = type_name(value.type) if value is not None else None
             if value is None or name is None:
                 continue
+            formal = parameters[place if place < last else last]
             if name not in formal.types:
                 raise _fault(
                     node, f"value '{value.name}' is {name}, not allowed for '{formal.name}'", value.name
@@ -252,10 +254,3 @@ def _check_types(node: ir.Node, found: Schema) -> None:
                 first = bound.setdefault(formal.type_variable, name)
                 if first != name:
                     raise _fault(node, f"value '{value.name}' is {name} where {first} is needed", value.name)
-
-
-def _pairs(
-    values: Sequence[ir.Value | None], parameters: Sequence[Parameter]
-) -> Iterable[tuple[ir.Value | None, Parameter]]:
-    last = len(parameters) - 1
-    return ((value, parameters[min(place, last)]) for place, value in enumerate(values)) if parameters else ()

@@ -131,7 +131,8 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "made in a body again": (
         lambda _: parsed(
             """g (bool c, float[2] x) => (float[2] y) { p = Relu(x) t = If(c) <then_branch = a () =>
-            (float[2] p) { p = Relu(x) }, else_branch = b () => (float[2] q) { q = Neg(x) }> y = Add(p, t) }"""
+            (float[2] p) { p = Relu(x) }, else_branch = b () => (float[2] q) { q = Neg(x) }>
+            y = Add(p, t) }"""
         ).SerializeToString(),
         "makes value 'p', a name that is already taken",
     ),
@@ -200,7 +201,7 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     ),
     "data before its start": (
         lambda f: external(f, offset="-8"),
-        "External data offset must be non-negative, got -8",
+        "offset must be non-negative, got -8",
     ),
     "data of another length": (
         lambda f: external(f, length="4095"),
@@ -377,7 +378,7 @@ print(anonymous() - before)
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's account of memory")
 @pytest.mark.parametrize("kind", ["external", "inline"])
 def test_round_trip_takes_no_memory_for_weights(kind: str, tmp_path: Path) -> None:
-    """200 MiB of weights cost under 20 MiB of memory, in the model file (mapped from 128 MiB on) or beside it."""
+    """200 MiB of weights cost under 20 MiB, in the model file (mapped from 128 MiB on) or beside it."""
     count = (200 << 20) // 4
     model = ir.from_proto(parsed(f"g (float[{count}] x) => (float[{count}] y) {{ y = Add(x, w) }}"))
     weight = next(value for value in model.graph[0].inputs if value.name == "w")

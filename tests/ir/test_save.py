@@ -42,7 +42,8 @@ def everything() -> onnx.ModelProto:
             <float[batch, 2] h, float[2] d = {1, 2}> {
             h = local.Double <factor = 2.0> (x)
             y = If(c) <then_branch = a () => (float[batch, 2] p) { p = Relu(h) },
-                       else_branch = b () => (float[batch, 2] q) { q = acme.Spin <axes = [0, 1], how = "fast"> (h) }>
+                       else_branch = b () => (float[batch, 2] q)
+                       { q = acme.Spin <axes = [0, 1], how = "fast"> (h) }>
             t = Identity(s)
         }
         <domain: "local", opset_import: ["": 21], doc_string: "doubles">
@@ -83,7 +84,7 @@ def tensors() -> list[onnx.TensorProto]:
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Order and repetition that mean nothing, made equal: attributes, value infos, names of nodes without one."""
+    """Order and repetition that mean nothing, made equal: value infos, names of nodes without one."""
     for graph in (model.graph, *(a.g for n in model.graph.node for a in n.attribute if a.HasField("g"))):
         infos = sorted(graph.value_info, key=lambda info: info.name)
         named = {tensor.name for tensor in graph.initializer}
@@ -135,7 +136,8 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_model_in_memory_is_not_changed(tmp_path: Path) -> None:
     model = from_proto(everything())
     before = ir.to_proto(model).SerializeToString()
-    tensors_before = [value.const_value for value in model.graph.initializers.values()]
+    values = list(model.graph.initializers.values())
+    tensors_before = [value.const_value for value in values]
     save(model, tmp_path / "a.onnx", external=True)
     assert ir.to_proto(model).SerializeToString() == before
     assert all(
@@ -271,7 +273,7 @@ def nth(number: int, original: Callable[..., object], failure: Callable[..., int
 @pytest.mark.parametrize("failure", [no_space, interrupted])
 @pytest.mark.parametrize("before", ["nothing", "a model"])
 @pytest.mark.parametrize(
-    "function, number",
+    ("function", "number"),
     [("write", 1), ("write", 2), ("fsync", 1), ("fsync", 2), ("replace", 1), ("replace", 2), ("open", 2)],
 )
 def test_nothing_half_written(
