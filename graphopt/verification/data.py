@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def _read(path: Path) -> dict[str, Answer]:
     try:
         with np.load(path, allow_pickle=False) as content:
             return {key: np.asarray(content[key]) for key in content.files}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{path}: not an .npz file of arrays ({error})", hint="write it with numpy.savez"
         ) from error

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.errors import MismatchError
@@ -15,9 +16,10 @@ from graphopt.verification.compare import TOLERANCES, Answer, Difference, Tolera
 from graphopt.verification.data import Data, given_samples
 from graphopt.verification.isolation import crash_of
 from graphopt.verification.judge import Judge, JudgeError, load_onnxruntime, load_reference
-from graphopt.verification.sampling import ZERO_SECONDS, Sample, Samples, find_samples
+from graphopt.verification.sampling import ZERO_SECONDS, Sample, find_samples
 from graphopt.verification.signature import inputs_of
 
+_Loader: TypeAlias = Callable[[ir.Model | Path], Judge]
 Status = Literal["verified", "unverified", "mismatch"]
 
 # Rounding inside a quantized model turns a difference of 1e-7, which is allowed, into a step of a scale. Such
@@ -82,7 +84,7 @@ class Verification:
 class _Original:
     """The original's side, computed once."""
 
-    load: Callable[[ir.Model | Path], Judge]
+    load: _Loader
     judge: str
     samples: tuple[Sample, ...]
     skipped: int
@@ -154,31 +156,37 @@ class Verifier:
         return replace(found, seconds=time.perf_counter() - start)
 
     def _prepare(self) -> _Original:
-        reasons: list[str] = []
-        given_reason = ""
-        for load in (load_onnxruntime, load_reference):
-            try:
-                judge = load(self._path or self._model)
-            except JudgeError as error:
-                reasons.append(str(error))
-                continue
-            given, given_reason = self._run_given(judge)
-            sampled = Samples(())
-            if given or self._data is None:
-                sampled = find_samples(self._model, judge.run, seconds=self._seconds / 2, seed=self._seed)
-            samples = (*given, *sampled.found)
-            if samples:
-                random, notes = self._meaning(judge, samples)
-                silent = len(notes) >= len(self._outputs)
-                notes = (*notes, *sampled.notes)
-                return _Original(load, judge.name, samples, sampled.skipped, random, silent, notes, 0.0)
-            reasons.append(given_reason or f"no sampled size is legal: {sampled.reason}")
-        if self._data is not None and given_reason:
+        load, judge, reasons = self._judge()
+        if judge is None:
+            return _Original(load, "", (), 0, frozenset(), True, tuple(reasons), 0.0)
+        given, given_reason = self._run_given(judge)
+        if self._data is not None and not given:
             raise MismatchError(
                 f"the original fails on every given sample: {given_reason}",
                 hint="check --data against its inputs",
             )
-        return _Original(load_onnxruntime, "", (), 0, frozenset(), True, tuple(reasons), 0.0)
+        sampled = find_samples(self._model, judge.run, seconds=self._seconds / 2, seed=self._seed)
+        samples = (*given, *sampled.found)
+        if not samples:
+            reasons = [f"no sampled size is legal: {sampled.reason}"]
+            return _Original(load, judge.name, (), sampled.skipped, frozenset(), True, tuple(reasons), 0.0)
+        random, notes = self._meaning(judge, samples)
+        silent = len(notes) >= len(self._outputs)
+        notes = (*notes, *sampled.notes)
+        return _Original(load, judge.name, samples, sampled.skipped, random, silent, notes, 0.0)
+
+    def _judge(self) -> tuple[_Loader, Judge | None, list[str]]:
+        """The first judge that loads the original, and why others don't.
+
+        What onnxruntime loads but rejects is illegal: the reference, which checks less, is not asked then.
+        """
+        reasons: list[str] = []
+        for load in (load_onnxruntime, load_reference):
+            try:
+                return load, load(self._path or self._model), reasons
+            except JudgeError as error:
+                reasons.append(str(error))
+        return load_onnxruntime, None, reasons
 
     def _run_given(self, judge: Judge) -> tuple[list[Sample], str]:
         """The user's samples that the original accepts, and why it rejects the last other one."""
@@ -198,7 +206,7 @@ class Verifier:
 
     def _meaning(self, judge: Judge, samples: Sequence[Sample]) -> tuple[frozenset[str], tuple[str, ...]]:
         """Outputs that differ from run to run, and notes on those that say nothing."""
-        smallest = min(samples, key=lambda s: s.elements)
+        smallest = min(samples, key=lambda s: (_is_empty(s.outputs), s.elements))
         again = judge.run(smallest.feeds)
         random, notes = [], []
         for i, name in enumerate(self._outputs):
@@ -294,7 +302,7 @@ class Verifier:
         return tuple(found), widened
 
 
-def _load(load: Callable[[ir.Model | Path], Judge], candidate: ir.Model | Path) -> Judge:
+def _load(load: _Loader, candidate: ir.Model | Path) -> Judge:
     """The result in the original's judge; onnxruntime where only it knows an operator of the result."""
     try:
         return load(candidate)
@@ -311,6 +319,11 @@ def _type_difference(wanted: Answer, got: Answer) -> Difference:
         getattr(wanted, "dtype", None),
     ) == (getattr(got, "shape", None), getattr(got, "dtype", None))
     return Difference(0.0) if same else found
+
+
+def _is_empty(outputs: Sequence[Answer]) -> bool:
+    """Whether an output has no elements."""
+    return any(isinstance(a, np.ndarray) and not a.size for a in outputs)
 
 
 def _operators(model: ir.Model) -> set[tuple[str, str]]:
