@@ -127,5 +127,6 @@ def default(level: int, target: str) -> Pipeline:
         if stages[stage]:
             joint += stages[stage]
             groups.append(Group(joint))
-    groups += [Group((p,)) for p in stages["finish"]]
+    # What the last passes leave is cleaned up after them.
+    groups += [Group((p,)) for p in sorted(stages["finish"], key=lambda p: p.family == "cleanup")]
     return Pipeline(tuple(groups))

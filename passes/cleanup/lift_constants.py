@@ -1,11 +1,11 @@
-"""Turn Constant nodes into initializers.
+"""Turn Constant nodes into initializers, and bring those of bodies to the main graph.
 
     before   y = Add(x, Constant(value=c))
     after    y = Add(x, c)
 
 An initializer can be stored outside of the model file, is loaded without a copy and is no node that every
-later pass walks over. Those of bodies go to the main graph, where equal ones meet. A Constant that is itself
-an output of its graph stays, and so do those of functions, which can't hold initializers.
+later pass walks over; in the main graph it meets its equals from other scopes. A Constant that is itself an
+output of its graph stays, and so do those of functions, which can't hold initializers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphopt.rewriting import Pass, Scope
 
 @dataclass(frozen=True)
 class LiftConstants(Pass):
-    """Turn Constant nodes into initializers."""
+    """Turn Constant nodes, and initializers of bodies, into initializers of the main graph."""
 
     name = "lift-constants"
     family = "cleanup"
@@ -29,18 +29,25 @@ class LiftConstants(Pass):
     def run(self, scope: Scope) -> None:
         if scope.region.function is not None:
             return
-        initializers = scope.editor.model.graph
+        main = scope.editor.model.graph
         for node in scope.nodes("Constant"):
             tensor, value = node_constant(node), node.outputs[0]
             if tensor is None or value.is_graph_output():
                 continue
-            lifted = ir.Value(
-                name=value.name,
-                const_value=tensor,
-                type=ir.TensorType(tensor.dtype),
-                shape=ir.Shape(shape_of(tensor)),
-            )
-            value.name = scope.editor.names.unique(f"{value.name}_was")
-            initializers.register_initializer(lifted)
+            name, value.name = value.name, scope.editor.names.unique(f"{value.name}_was")
+            kind, shape = ir.TensorType(tensor.dtype), ir.Shape(shape_of(tensor))
+            lifted = ir.Value(name=name, const_value=tensor, type=kind, shape=shape)
+            main.register_initializer(lifted)
             scope.replace(value, lifted)
             scope.remove(node)
+        if scope.graph is not main:
+            self._lift_initializers(scope, main)
+
+    def _lift_initializers(self, scope: Scope, main: ir.Graph) -> None:
+        """Names are one space over all scopes, so the values themselves can move."""
+        for name, value in list(scope.graph.initializers.items()):
+            if not value.is_graph_input() and not value.is_graph_output():
+                del scope.graph.initializers[name]
+                main.register_initializer(value)
+                for use in value.uses():
+                    scope.editor.touch(use.node)
