@@ -12,40 +12,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.dims import Dim
 from graphopt.rewriting import (
     HAS_OTHER_CONSUMERS,
     Match,
     Pass,
     Rejection,
-    constant,
     op,
     rule_on,
 )
+from graphopt.rewriting.attention_masks import Added, Chosen, Term, combined
 
 NOT_OVER_KEYS = "the softmax is not over the last axis"
 SHAPES_DIFFER = "batch, heads or lengths of queries, keys and values are not provably the same"
 KEYS_NOT_TRANSPOSED = "the keys are not made by a transpose"
-MASK_DOES_NOT_FIT = "the mask does not provably broadcast to the scores"
+
+# Causal, padding, relative bias: no exporter was seen to stack more.
+MOST_MASKS = 4
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What goes into the softmax, taken apart."""
+    """What goes into the softmax, taken apart; masks innermost first."""
 
     query: ir.Value
     keys: ir.Value
     scale: float
-    mask: ir.Value | None
-    # Where(condition, fill, scores): the mask is still to be built.
-    condition: ir.Value | None = None
-    fill: float = 0.0
-    keeps_where_true: bool = False
+    masks: tuple[Term, ...]
 
 
 def _only(m: Match, value: ir.Value, *op_types: str) -> ir.Node | None:
@@ -76,42 +72,56 @@ def attention(m: Match) -> ir.Value | Rejection | None:
 
 
 def _scores(m: Match, value: ir.Value | None) -> Scores | Rejection | None:
-    """Take mask, scale and product apart, from the softmax upwards."""
+    """Take masks, scale and product apart, from the softmax upwards."""
     assert value is not None
-    mask: ir.Value | None = None
-    condition, fill, keeps = None, 0.0, False
-    added = _only(m, value, "Add")
-    chosen = _only(m, value, "Where")
-    if added is not None:
-        inner = next((v for v in added.inputs if v is not None and _is_product(m, v)), None)
-        if inner is None:
+    masks: list[Term] = []
+    while (scaled := _scaled(m, value)) is None:
+        found = _masked(m, value)
+        if found is None or len(masks) > MOST_MASKS:
             return None
-        mask = added.inputs[1] if inner is added.inputs[0] else added.inputs[0]
-        value = inner
-    elif chosen is not None:
-        condition, if_true, if_false = chosen.inputs
-        assert if_true is not None and if_false is not None
-        keeps = _is_product(m, if_true)
-        number = m.scalar(if_false if keeps else if_true)
-        value = if_true if keeps else if_false
-        if number is None or not _is_product(m, value):
-            return None
-        fill = number
-    scaled = _scaled(m, value)
-    if scaled is None:
-        return None
+        term, value = found
+        masks.insert(0, term)
     product, scale = scaled
     query, keys = product.inputs
     assert query is not None and keys is not None
     query, factor = _without_scale(m, query)
-    found = _untransposed(m, keys)
-    if found is None:
+    source = _untransposed(m, keys)
+    if source is None:
         return Rejection(KEYS_NOT_TRANSPOSED, keys)
-    return Scores(query, found, scale * factor, mask, condition, fill, keeps)
+    return Scores(query, source, scale * factor, tuple(masks))
 
 
-def _is_product(m: Match, value: ir.Value) -> bool:
-    return _scaled(m, value) is not None
+def _masked(m: Match, value: ir.Value) -> tuple[Term, ir.Value] | None:
+    """One mask and the scores below it."""
+    added = _only(m, value, "Add")
+    if added is not None:
+        first, second = added.inputs
+        assert first is not None and second is not None
+        # The scores are the operand that only this attention needs and that has the result's shape.
+        if _leads_to_product(m, first):
+            return Added(second), first
+        return (Added(first), second) if _leads_to_product(m, second) else None
+    chosen = _only(m, value, "Where")
+    if chosen is None:
+        return None
+    condition, if_true, if_false = chosen.inputs
+    assert condition is not None and if_true is not None and if_false is not None
+    keeps = _leads_to_product(m, if_true)
+    scores, other = (if_true, if_false) if keeps else (if_false, if_true)
+    fill = m.scalar(other)
+    if fill is None or not _leads_to_product(m, scores):
+        return None
+    return Chosen(condition, fill, keeps), scores
+
+
+def _leads_to_product(m: Match, value: ir.Value, steps: int = 3) -> bool:
+    """Whether the value is a product of queries and keys, or one under further masks."""
+    if _scaled(m, value) is not None:
+        return True
+    node = _only(m, value, "Add", "Where")
+    if node is None or steps == 0:
+        return False
+    return any(v is not None and _leads_to_product(m, v, steps - 1) for v in node.inputs)
 
 
 def _scaled(m: Match, value: ir.Value) -> tuple[ir.Node, float] | None:
@@ -173,80 +183,13 @@ def _written(m: Match, scores: Scores, values: ir.Value) -> ir.Value | Rejection
         return Rejection(SHAPES_DIFFER, values)
     if m.dtype(query) not in FLOATS:
         return None
-    length: tuple[Dim, Dim] = (q[-2], k[-2])
-    mask = _mask(m, scores, query, keys, length)
+    dtype = m.dtype(query)
+    assert dtype is not None
+    mask = combined(m, scores.masks, query, keys, dtype)
     if isinstance(mask, Rejection):
         return mask
     heads = {"q_num_heads": 1, "kv_num_heads": 1} if len(q) == 3 else {}
     return op.Attention(query, keys, values, mask, scale=float(scores.scale), **heads)
-
-
-def _mask(
-    m: Match, scores: Scores, query: ir.Value, keys: ir.Value, length: tuple[Dim, Dim]
-) -> ir.Value | None | Rejection:
-    """The mask as Attention takes it: (.., queries, keys), to be added."""
-    mask = scores.mask if scores.condition is None else scores.condition
-    if mask is None:
-        return None
-    dims, rank = m.dims(mask), m.rank(query)
-    if dims is None or rank is None or len(dims) > rank:
-        return Rejection(MASK_DOES_NOT_FIT, mask)
-    outer = (m.dims(query) or ())[:-2]
-    padded = (1,) * (rank - len(dims)) + dims
-    if any(d not in (1, o) for d, o in zip(padded, (*outer, *length), strict=True)):
-        return Rejection(MASK_DOES_NOT_FIT, mask)
-    if scores.condition is not None:
-        dtype = m.dtype(query)
-        assert dtype is not None
-        zero, fill = np.zeros((), dtype.numpy()), np.asarray(scores.fill).astype(dtype.numpy())
-        # fill + score is fill again: a score is far below the spacing of numbers as large as these.
-        if not (np.isneginf(fill) or fill <= -1e9):
-            return Rejection(MASK_DOES_NOT_FIT, mask)
-        mask = op.Where(mask, zero, fill) if scores.keeps_where_true else op.Where(mask, fill, zero)
-    if rank == 3:
-        # One head a batch item: the mask needs a head's axis where it has a batch's.
-        if len(dims) == 3 and dims[0] != 1:
-            mask, padded = op.Unsqueeze(mask, [1]), (dims[0], 1, *dims[1:])
-        else:
-            padded = padded[-2:]
-            mask = mask if len(dims) <= 2 else op.Squeeze(mask, [0])
-        rank = len(padded)
-    if padded[-2:] == length and len(dims) >= 2:
-        return mask
-    return _expanded(m, mask, (query, keys), padded)
-
-
-def _expanded(
-    m: Match, mask: ir.Value, sources: tuple[ir.Value, ir.Value], padded: tuple[Dim, ...]
-) -> ir.Value:
-    """The mask with its last two dims written out; the others still broadcast."""
-    target: list[ir.Value | list[int]] = [[1] * (len(padded) - 2)] if len(padded) > 2 else []
-    for found, source in zip(padded[-2:], sources, strict=True):
-        wanted = (m.dims(source) or ())[-2]
-        if found == wanted or isinstance(wanted, int):
-            target.append([wanted if isinstance(wanted, int) else 1])
-        else:
-            target.append(_length_of(m, wanted, source))
-    if all(isinstance(part, list) for part in target):
-        return op.Expand(mask, [d for part in target for d in part])
-    parts = [p if isinstance(p, ir.Value) else constant(np.asarray(p, np.int64)) for p in target]
-    return op.Expand(mask, op.Concat(*parts, axis=0) if len(parts) > 1 else parts[0])
-
-
-def _length_of(m: Match, wanted: Dim, source: ir.Value) -> ir.Value:
-    """A length as a vector of one; from a graph input where one has it, so that all layers share the nodes."""
-    for value in m.editor.model.graph.inputs if m.editor.regions[_graph(m)].function is None else ():
-        dims = m.dims(value) or ()
-        if wanted in dims:
-            axis = dims.index(wanted)
-            return op.Shape(value, start=axis, end=axis + 1)
-    return op.Shape(source, start=-2, end=-1)
-
-
-def _graph(m: Match) -> ir.Graph:
-    graph = m.root.graph
-    assert graph is not None
-    return graph
 
 
 @dataclass(frozen=True)
