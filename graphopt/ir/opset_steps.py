@@ -315,7 +315,7 @@ def _erf(op: Operation) -> None:
 
 
 def _without_ceil(op: Operation) -> None:
-    """AveragePool-19 and the pools of 22 changed which windows count at the right end of the padding."""
+    """The pools of 22 changed which windows count at the right end of the padding."""
     if op.integer("ceil_mode", 0):
         raise Inexact("windows that begin in the padding count differently with ceil_mode=1")
 
@@ -335,7 +335,6 @@ _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", 
 
 STEPS: Mapping[tuple[str, int], Callable[[Operation], None]] = {
     ("AveragePool", 11): _without_ceil_and_auto_pad,
-    ("AveragePool", 19): _without_ceil,
     ("AveragePool", 22): _without_ceil,
     ("BatchNormalization", 9): _batch_spatial,
     ("BatchNormalization", 14): _batch_outputs,

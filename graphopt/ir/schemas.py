@@ -88,7 +88,10 @@ def type_name(declared: ir.TypeProtocol | None) -> str | None:
     outer = _CONTAINERS.get(kind)
     if outer is None or declared is None:
         return None
-    inner = _element_name(declared.dtype) if kind is ir.SparseTensorType else type_name(declared.elem_type)
+    if isinstance(declared, ir.SparseTensorType):
+        inner = _element_name(declared.dtype)
+    else:
+        inner = type_name(declared.elem_type)  # type: ignore[arg-type]
     return f"{outer}({inner})" if inner is not None else None
 
 

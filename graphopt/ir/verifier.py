@@ -18,7 +18,7 @@ from graphopt.ir.scopes import describe_node
 _Scope = dict[str, ir.Value]
 
 
-class InvalidGraph(ModelError):  # noqa: N818 - it says what is the matter, as its siblings do
+class InvalidGraph(ModelError):
     """The graph breaks a rule of the standard; the message names the node and the value."""
 
 
