@@ -99,11 +99,8 @@ def _same_bytes(left: ir.TensorProtocol, right: ir.TensorProtocol) -> bool:
     if length <= SAMPLES * SAMPLE_BYTES:
         # The samples were everything.
         return True
-    return all(
-        first.at(start, min(PIECE_BYTES, length - start))
-        == second.at(start, min(PIECE_BYTES, length - start))
-        for start in range(0, length, PIECE_BYTES)
-    )
+    starts = range(0, length, PIECE_BYTES)
+    return all(first.at(start, PIECE_BYTES) == second.at(start, PIECE_BYTES) for start in starts)
 
 
 class _Contents:
@@ -129,6 +126,8 @@ class _Contents:
         self.length = self._view.nbytes
 
     def at(self, start: int, length: int) -> bytes:
+        """Up to `length` bytes from `start`; fewer at the end."""
+        length = min(length, self.length - start)
         if self._path is None:
             return bytes(self._view[start : start + length])
         with open(self._path, "rb", buffering=0) as file:
@@ -140,5 +139,5 @@ def _memory(tensor: ir.TensorProtocol) -> memoryview:
     if tensor.dtype.bitwidth >= 8:
         array = tensor.numpy()
         if array.flags.c_contiguous and array.size:
-            return memoryview(array.reshape(-1).view(np.uint8))
+            return array.reshape(-1).view(np.uint8).data
     return memoryview(tensor.tobytes())

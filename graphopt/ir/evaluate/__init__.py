@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.evaluate import arithmetic, casts, movement
-from graphopt.ir.evaluate.call import Array, Call, CannotEvaluate
+from graphopt.ir.evaluate.call import Array, Call, CannotEvaluate, Compute
 from graphopt.ir.evaluate.judges import by_onnxruntime, by_reference
 from graphopt.ir.facts import is_pure
 from graphopt.ir.graphs import bodies
@@ -47,9 +47,17 @@ def evaluate(node: ir.Node, arrays: Sequence[Array | None], opset: Mapping[str, 
     if bodies(node) or any(attr.is_ref() for attr in node.attributes.values()):
         raise call.refusal("its body or attributes depend on what is around it")
     compute = _DIRECT.get(node.op_type) if node.domain == "" else None
-    with np.errstate(all="ignore"):
-        found = compute(call) if compute is not None else None
-    if found is not None:
-        return [np.asarray(array) for array in found]
-    found = by_onnxruntime(call, opset)
+    found = None if compute is None else _directly(compute, call)
+    if found is None:
+        found = by_onnxruntime(call, opset)
     return by_reference(call, opset) if found is None else found
+
+
+def _directly(compute: Compute, call: Call) -> list[Array] | None:
+    with np.errstate(all="ignore"):
+        try:
+            found = compute(call)
+        except (ValueError, IndexError, TypeError, OverflowError):
+            # Inputs that numpy refuses: a runtime says what is wrong with them.
+            return None
+    return None if found is None else [np.asarray(array) for array in found]

@@ -17,7 +17,7 @@ Array: TypeAlias = npt.NDArray[np.generic]
 T = TypeVar("T")
 
 
-class CannotEvaluate(GraphoptError):  # noqa: N818 - it says what happened, not that somebody erred
+class CannotEvaluate(GraphoptError):
     """A node can't be computed now; the graph stays as it is."""
 
 

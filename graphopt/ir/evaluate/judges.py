@@ -62,7 +62,7 @@ def by_reference(call: Call, opset: Mapping[str, int]) -> list[Array]:
 
     model = _model_of(call, opset, ())
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph.output
         found = ReferenceEvaluator(model).run(None, {})
     except Exception as error:
         raise call.refusal(f"neither onnxruntime nor onnx.reference computes it: {error}") from None

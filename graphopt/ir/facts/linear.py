@@ -5,15 +5,16 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, broadcast, product
+from graphopt.ir.facts.elementwise import broadcast_all
 from graphopt.ir.facts.registry import InferenceContext, Results, operator
-from graphopt.ir.facts.results import Dims, broadcast_dims, known
+from graphopt.ir.facts.results import Dims, known
 
 
 def matmul_dims(left: Dims | None, right: Dims | None) -> Dims | None:
     """The shape of numpy.matmul; None where a rank is unknown or a scalar is among them."""
     if not left or not right:
         return None
-    batch = broadcast_dims(left[:-2], right[:-2])
+    batch = broadcast_all((left[:-2], right[:-2]))
     if batch is None:
         return None
     rows = left[-2:-1]
@@ -151,5 +152,5 @@ def _label_sizes(ctx: InferenceContext, operands: list[str]) -> tuple[dict[str, 
         middle = len(dims) - len(back)
         for label, dim in zip(front + back, dims[: len(front)] + dims[middle:], strict=True):
             labels[label] = broadcast(labels[label], dim) if label in labels else dim
-        ellipsis = broadcast_dims(ellipsis, dims[len(front) : middle])
+        ellipsis = broadcast_all((ellipsis, dims[len(front) : middle]))
     return None if ellipsis is None else (labels, ellipsis)

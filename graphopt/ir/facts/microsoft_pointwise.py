@@ -5,11 +5,12 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, exact_quotient
+from graphopt.ir.facts.elementwise import broadcast_all
 from graphopt.ir.facts.normalization import NORMALIZATION, flops_an_element
 from graphopt.ir.facts.pooling import global_pool_dims, input_sized_flops, pool_dims, pool_flops
 from graphopt.ir.facts.reductions import reduced_dims, reduction_dims
 from graphopt.ir.facts.registry import InferenceContext, Results, operator
-from graphopt.ir.facts.results import broadcast_dims, like, normalized_axes, normalized_axis
+from graphopt.ir.facts.results import like, normalized_axes, normalized_axis
 
 DOMAIN = "com.microsoft"
 
@@ -17,7 +18,7 @@ DOMAIN = "com.microsoft"
 @operator("Gelu", "QuickGelu", domain=DOMAIN, elementwise=True)
 @operator("BiasGelu", "FastGelu", "ScaledSiLU", domain=DOMAIN, elementwise=True)
 @operator("QLinearSigmoid", "QLinearLeakyRelu", domain=DOMAIN, elementwise=True)
-@operator("ScaledTanh", "ParametricSoftplus", "Affine", elementwise=True)
+@operator("ScaledTanh", "ParametricSoftplus", "Affine", "SwiGLU", elementwise=True)
 @operator("BiasAdd", domain=DOMAIN, elementwise=True)
 def _activation(ctx: InferenceContext) -> Results:
     return [like(ctx)]
@@ -71,17 +72,17 @@ def _bitmask_dropout(ctx: InferenceContext) -> Results:
 @operator("QLinearAdd", "QLinearMul", domain=DOMAIN, elementwise=True)
 def _quantized_binary(ctx: InferenceContext) -> Results:
     """Operands 0 and 3, each followed by its scale and zero point."""
-    return [ctx.tensor(ctx.dtype(0), broadcast_dims(ctx.dims(0), ctx.dims(3)))]
+    return [ctx.tensor(ctx.dtype(0), broadcast_all((ctx.dims(0), ctx.dims(3))))]
 
 
 @operator("MulInteger", domain=DOMAIN, elementwise=True)
 def _multiply_integers(ctx: InferenceContext) -> Results:
-    return [ctx.tensor(ir.DataType.INT32, broadcast_dims(ctx.dims(0), ctx.dims(2)))]
+    return [ctx.tensor(ir.DataType.INT32, broadcast_all((ctx.dims(0), ctx.dims(2))))]
 
 
 @operator("QLinearWhere", domain=DOMAIN, elementwise=True)
 def _quantized_where(ctx: InferenceContext) -> Results:
-    return [ctx.tensor(ctx.dtype(1), broadcast_dims(ctx.dims(0), ctx.dims(1), ctx.dims(4)))]
+    return [ctx.tensor(ctx.dtype(1), broadcast_all((ctx.dims(0), ctx.dims(1), ctx.dims(4))))]
 
 
 @operator("QLinearConcat", domain=DOMAIN)
@@ -141,7 +142,7 @@ def _quantized_global_pool(ctx: InferenceContext) -> Results:
 
 @operator("ComplexMul", "ComplexMulConj", domain=DOMAIN)
 def _complex_product(ctx: InferenceContext) -> Results:
-    return [ctx.tensor(ctx.dtype(0), broadcast_dims(ctx.dims(0), ctx.dims(1)))]
+    return [ctx.tensor(ctx.dtype(0), broadcast_all((ctx.dims(0), ctx.dims(1))))]
 
 
 @operator("IsAllFinite", domain=DOMAIN)

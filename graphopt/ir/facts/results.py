@@ -1,4 +1,4 @@
-"""What many operators' results have in common: an input's shape, a broadcast, axes counted from the end."""
+"""What many operators' results have in common: an input's shape, axes counted from the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeAlias, TypeVar
 
 import onnx_ir as ir
 
-from graphopt.ir.dims import Dim, Expr, broadcast
+from graphopt.ir.dims import Dim, Expr
 from graphopt.ir.fact import TensorFact
 from graphopt.ir.facts.registry import InferenceContext
 
@@ -43,19 +43,6 @@ def normalized_axes(axes: Sequence[object], rank: int) -> tuple[int, ...] | None
     found = [normalized_axis(axis, rank) for axis in axes]
     known = tuple(axis for axis in found if axis is not None)
     return known if len(set(known)) == len(found) else None
-
-
-def broadcast_dims(*shapes: Dims | None) -> Dims | None:
-    """The shape that numpy's broadcasting gives, None where one of the ranks is unknown."""
-    known = [shape for shape in shapes if shape is not None]
-    if len(known) < len(shapes):
-        return None
-    rank = max(map(len, known), default=0)
-    result: list[Dim] = [1] * rank
-    for shape in known:
-        for axis, dim in enumerate(shape, rank - len(shape)):
-            result[axis] = broadcast(result[axis], dim)
-    return tuple(result)
 
 
 def scalar(ctx: InferenceContext, index: int) -> Dim | None:

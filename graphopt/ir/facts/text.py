@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from graphopt.ir.facts.elementwise import broadcast_all
 from graphopt.ir.facts.registry import InferenceContext, Results, operator
-from graphopt.ir.facts.results import broadcast_dims
 
 
 @operator("StringNormalizer")
@@ -33,7 +33,7 @@ def _regex_full_match(ctx: InferenceContext) -> Results:
 
 @operator("StringConcat", elementwise=True)
 def _string_concat(ctx: InferenceContext) -> Results:
-    return [ctx.tensor(ir.DataType.STRING, broadcast_dims(ctx.dims(0), ctx.dims(1)))]
+    return [ctx.tensor(ir.DataType.STRING, broadcast_all((ctx.dims(0), ctx.dims(1))))]
 
 
 @operator("StringSplit")

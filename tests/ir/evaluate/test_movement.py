@@ -114,6 +114,9 @@ def test_slices_of_any_bounds(size, start, end, step):
         ("Slice", [DATA, ints(0), ints(1), ints(0), ints(0)], {}),
         ("ConstantOfShape", [ints(-1)], {}),
         ("Pad", [DATA, ints(0, 1)], {}),
+        ("Where", [DATA > 5, DATA, DATA[:, :2]], {}),
+        ("Transpose", [DATA], {"perm": [0, 1]}),
+        ("Gather", [DATA, ints(0)], {"axis": 3}),
     ],
 )
 def test_what_fails_at_run_time_is_refused(op, arrays, attributes):

@@ -154,3 +154,23 @@ def test_a_window_that_does_not_fit_is_refused():
     """The arithmetic holds for windows that fit; this is why nothing is said of the others."""
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
         check("Conv", ["float[N,1,H]", weights(2, 1, 3)], {"N": 1, "H": 2}, strides=[2])
+
+
+def test_conv_transpose_flops():
+    """Each input element meets all weights of its channel."""
+    facts, node = facts_of(
+        one_node("ConvTranspose", ["float[N,4,8,8]", weights(4, 3, 2, 2)], opset=11, strides=[2, 2])
+    )
+    assert str(flops(facts, node, 11)) == f"{2 * 4 * 64 * 3 * 4}*N"
+
+
+def test_flops_of_an_unknown_shape_are_unknown():
+    model = one_node("Conv", ["float[N,4,8,8]", weights(6, 4, 3, 3)], opset=11)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    facts, node = facts_of(model)
+    assert facts.rank(node.outputs[0]) == 4
+    model = one_node("MatMul", ["float[N,4]", "float[4,5]"], opset=11)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    facts, node = facts_of(model)
+    with pytest.raises(ValueError, match="is unknown"):
+        flops(facts, node, 11)

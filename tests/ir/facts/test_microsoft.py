@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.ir.facts.checking import check, facts_of, one_node
+from tests.ir.facts.checking import check, facts_of, flops, one_node
 
 SIZES = ({"B": 2, "M": 3, "K": 4, "N": 5}, {"B": 0, "M": 3, "K": 4, "N": 5}, {"B": 1, "M": 1, "K": 2, "N": 1})
 MICROSOFT = {"domain": "com.microsoft"}
@@ -119,3 +119,18 @@ def test_operators_without_a_kernel_for_cpus(op, inputs, described):
     attributes = {"kernel_shape": [2, 2]} if op == "NhwcConv" else {}
     facts, node = facts_of(one_node(op, inputs, opset=17, outputs=1, **MICROSOFT, **attributes))
     assert facts.describe(node.outputs[0]) == described
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "counted"),
+    [
+        ("FusedMatMul", ["float[B,8,16]", "float[4,16]"], {"transB": 1}, 2 * 8 * 16 * 4),
+        ("MatMulNBits", ["float[B,32]", "uint8[6,1,16]", "float[6]"], {"K": 32, "N": 6}, 2 * 32 * 6),
+        ("QGemm", ["uint8[B,4]", "float[]", "uint8[]", "uint8[4,5]", "float[]", "uint8[]"], {}, 2 * 4 * 5),
+        ("Gelu", ["float[B,7]"], {}, 7),
+        ("QLinearGlobalAveragePool", ["uint8[B,3,4,5]"] + ["float[]", "uint8[]"] * 2, {}, 60),
+    ],
+)
+def test_flops(op, inputs, attributes, counted):
+    facts, node = facts_of(one_node(op, inputs, opset=17, outputs=1, **MICROSOFT, **attributes))
+    assert str(flops(facts, node, 17)) == f"{counted}*B"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.ir.facts.checking import Runtime, check
+from tests.ir.facts.checking import Runtime, check, facts_of, flops, one_node
 
 SIZES = (
     {"N": 2, "C": 3, "H": 9, "W": 12},
@@ -109,3 +109,15 @@ def test_col2im():
     image, block = np.array([5, 6], np.int64), np.array([2, 3], np.int64)
     check("Col2Im", ["float[N,12,16]", image, block], {"N": 2}, {"N": 0}, opset=18, dims=("N, 2, 5, 6",))
     check("Col2Im", ["float[N,12,16]", Runtime(image), block], {"N": 2}, opset=18, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "counted"),
+    [
+        ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}, 3 * 4 * 5 * 4),
+        ("GlobalAveragePool", {}, 3 * 8 * 10),
+    ],
+)
+def test_flops(op, attributes, counted):
+    facts, node = facts_of(one_node(op, ["float[N,3,8,10]"], opset=13, **attributes))
+    assert str(flops(facts, node, 13)) == f"{counted}*N"
