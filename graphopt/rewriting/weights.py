@@ -41,9 +41,18 @@ _SAFE_EXPONENT = {
 }
 
 
-def copy_of(node: ir.Node, inputs: Sequence[ir.Value | Array | None], **changed: float | int) -> ir.Value:
-    """The same node with other inputs, and some attributes changed."""
-    kept: dict[str, ir.Attr | float | int] = {**node.attributes, **changed}
+def copy_of(
+    node: ir.Node,
+    inputs: Sequence[ir.Value | Array | None],
+    *,
+    without: Sequence[str] = (),
+    **changed: float | Sequence[int],
+) -> ir.Value:
+    """The same node with other inputs, and some attributes dropped or changed."""
+    kept: dict[str, ir.Attr | float | Sequence[int]] = {
+        name: given for name, given in node.attributes.items() if name not in without
+    }
+    kept |= changed
     made: ir.Value = Operator(node.domain, (node.op_type,))(*inputs, **kept)  # type: ignore[arg-type]
     return made
 
