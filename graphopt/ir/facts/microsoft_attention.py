@@ -54,7 +54,23 @@ def _quantized_attention(ctx: InferenceContext) -> Results:
     return _self_attention(ctx, 8, ctx.dtype(3))
 
 
-@operator("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", domain=DOMAIN)
+def multi_head_attention_flops(ctx: InferenceContext) -> Dim:
+    """Scores and weighted sum, 2 a multiply-add each, over the cached positions as well."""
+    batch, length, width = known(ctx.output_dims())
+    key = ctx.dims(1)
+    steps = length if key is None else key[2] if len(key) == 4 else key[1]
+    past = 6 if ctx.node.op_type == "MultiHeadAttention" else 5
+    if ctx.has(past):
+        steps = steps + known(ctx.dims(past))[2]
+    return 4 * batch * length * steps * width
+
+
+@operator(
+    "MultiHeadAttention",
+    "DecoderMaskedMultiHeadAttention",
+    domain=DOMAIN,
+    flops=multi_head_attention_flops,
+)
 def _multi_head_attention(ctx: InferenceContext) -> Results:
     """Query (B, S, H) or packed (B, S, heads, 3, size); caches (B, heads, total, size)."""
     masked = ctx.node.op_type != "MultiHeadAttention"

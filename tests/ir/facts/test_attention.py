@@ -50,6 +50,13 @@ def test_rotary_embedding():
     check("RotaryEmbedding", inputs, SIZES[0], domain="com.microsoft", dims=("B, S, 16",))
 
 
+def test_multi_head_attention_flops():
+    inputs = ["float[B,S,16]", "float[B,K,16]", "float[B,K,16]", None, None, None]
+    inputs += ["float[B,2,P,8]", "float[B,2,P,8]"]
+    facts, node = facts_of(one_node("MultiHeadAttention", inputs, opset=17, num_heads=2, **MICROSOFT))
+    assert str(flops(facts, node, 17)) == "64*B*K*S + 64*B*P*S"
+
+
 MICROSOFT = {"domain": "com.microsoft"}
 
 
