@@ -57,7 +57,8 @@ def attention(m: Match) -> ir.Value | Rejection | None:
     """Softmax(q @ k^T * scale + mask) @ v -> Attention(q, k, v, mask)."""
     weights, values = m.root.inputs
     assert weights is not None and values is not None
-    softmax = weights.producer()
+    guarded = _without_guard(m, weights)
+    softmax = (guarded or weights).producer()
     if softmax is None or softmax.op_type != "Softmax" or softmax.domain != "":
         return None
     if not m.has_one_consumer(weights):
@@ -68,7 +69,40 @@ def attention(m: Match) -> ir.Value | Rejection | None:
     scores = _scores(m, softmax.inputs[0])
     if scores is None or isinstance(scores, Rejection):
         return scores
-    return _written(m, scores, values)
+    result = _written(m, scores, values)
+    if guarded is not None and isinstance(result, ir.Value):
+        return op.Where(op.IsNaN(result), 0.0, result)
+    return result
+
+
+def _without_guard(m: Match, weights: ir.Value) -> ir.Value | None:
+    """x of Where(IsNaN(x), 0, x): a query that may see no key gets zeros instead of 0 / 0."""
+    where = weights.producer()
+    if where is None or where.op_type != "Where" or where.domain != "" or m.scalar(where.inputs[1]) != 0.0:
+        return None
+    condition, _, value = where.inputs
+    test = condition.producer() if condition is not None else None
+    if test is None or value is None or test.op_type != "IsNaN" or test.inputs[0] is not value:
+        return None
+    return value if {use.node for use in value.uses()} == {where, test} else None
+
+
+@rule_on("Transpose", "Reshape", depth=4)
+def guard_after_movement(m: Match) -> ir.Value | None:
+    """Transpose(Where(IsNaN(a), 0, a)) -> Where(IsNaN(b), 0, b), b = Transpose(a), a from Attention."""
+    source = m.root.inputs[0]
+    value = _without_guard(m, source) if source is not None and m.has_one_consumer(source) else None
+    if value is None or not _comes_from_attention(value):
+        return None
+    moved = getattr(op, m.root.op_type)(value, *m.root.inputs[1:], **m.root.attributes)
+    return op.Where(op.IsNaN(moved), 0.0, moved)
+
+
+def _comes_from_attention(value: ir.Value) -> bool:
+    node = value.producer()
+    while node is not None and node.op_type in ("Transpose", "Reshape") and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is not None and node.op_type == "Attention"
 
 
 def _scores(m: Match, value: ir.Value | None) -> Scores | Rejection | None:
@@ -85,10 +119,11 @@ def _scores(m: Match, value: ir.Value | None) -> Scores | Rejection | None:
     query, keys = product.inputs
     assert query is not None and keys is not None
     query, factor = _without_scale(m, query)
+    keys, other = _without_scale(m, keys)
     source = _untransposed(m, keys)
     if source is None:
         return Rejection(KEYS_NOT_TRANSPOSED, keys)
-    return Scores(query, source, scale * factor, tuple(masks))
+    return Scores(query, source, scale * factor * other, tuple(masks))
 
 
 def _masked(m: Match, value: ir.Value) -> tuple[Term, ir.Value] | None:
@@ -143,16 +178,16 @@ def _scaled(m: Match, value: ir.Value) -> tuple[ir.Node, float] | None:
     return product, factor if scaling.op_type == "Mul" else 1.0 / factor
 
 
-def _without_scale(m: Match, query: ir.Value) -> tuple[ir.Value, float]:
-    """Queries less a number that multiplies them."""
-    scaling = _only(m, query, "Mul", "Div")
+def _without_scale(m: Match, factor_of: ir.Value) -> tuple[ir.Value, float]:
+    """Queries or keys less a number that multiplies them."""
+    scaling = _only(m, factor_of, "Mul", "Div")
     if scaling is not None:
         inner, number = scaling.inputs
         assert inner is not None and number is not None
         factor = m.scalar(number)
-        if factor is not None and m.rank(inner) == m.rank(query):
+        if factor is not None and m.rank(inner) == m.rank(factor_of):
             return inner, factor if scaling.op_type == "Mul" else 1.0 / factor
-    return query, 1.0
+    return factor_of, 1.0
 
 
 def _untransposed(m: Match, keys: ir.Value) -> ir.Value | None:
@@ -200,5 +235,5 @@ class FuseAttention(Pass):
     family = "fusion"
     stage = "attention"
     level = 2
-    bound = "float32 within a few units in the last place of the largest value"
-    rules = (attention,)
+    bound = "float32 within a few units in the last place of the largest value; NaN values behind a NaN guard give 0"
+    rules = (attention, guard_after_movement)
