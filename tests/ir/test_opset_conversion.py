@@ -1,7 +1,5 @@
 """Raising opsets: the table covers the standard, each step is exact in onnxruntime, the rest is refused."""
 
-import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, defs, helper, numpy_helper
 
+from benchmarks.recipes import Recipe
 from graphopt.errors import ModelError
 from graphopt.ir.load import from_proto, load
 from graphopt.ir.opset_conversion import can_convert, convert
@@ -18,9 +17,6 @@ from graphopt.ir.opset_steps import STEPS
 from graphopt.ir.opset_table import BLOCKED, IDENTICAL, NEWEST
 from graphopt.ir.save import save
 from graphopt.ir.verifier import verify
-
-ZOO = Path("/work/zoo")
-RECIPES = Path("/work/shared/models/zoo")
 
 Steps = set[tuple[str, int]]
 
@@ -256,7 +252,7 @@ def test_converted_node_answers_the_same(case: Case) -> None:
     assert model.graph.opset_imports[""] == case.new
     verify(model)
     converted = ir.to_proto(model)
-    # The full check fails on every MeanVarianceNormalization-13, for the function that the standard has for it.
+    # The full check fails on any MeanVarianceNormalization-13, for the standard's own function of it.
     onnx.checker.check_model(converted, full_check=case.op != "MeanVarianceNormalization")
     assert_equal_bits(run(converted, case.feeds()), expected)
 
@@ -415,19 +411,13 @@ def test_ir_version_follows() -> None:
     assert model.ir_version == 10
 
 
-@pytest.mark.skipif(not (ZOO.exists() and RECIPES.exists()), reason="needs the models of the zoo")
 @pytest.mark.parametrize("name", ["ppocr_cls_v2", "kv_loop_ts13", "segformer_ts12", "functions_script18"])
-def test_real_models_answer_the_same(name: str, tmp_path: Path) -> None:
-    sys.path.insert(0, str(RECIPES))
-    try:
-        import zoo
-    finally:
-        sys.path.pop(0)
-    recipe = json.loads((ZOO / f"{name}.json").read_text())
-    model = load(ZOO / f"{name}.onnx")
+def test_real_models_answer_the_same(zoo: Path, name: str, tmp_path: Path) -> None:
+    recipe = Recipe.read(zoo / f"{name}.json")
+    model = load(zoo / f"{name}.onnx")
     assert can_convert(model, 23) == []
     convert(model, 23)
     verify(model)
     save(model, tmp_path / "m.onnx")
-    feeds = zoo.feeds(recipe, recipe["sizes"][0], seed=0)
-    assert_equal_bits(run(onnx.load(tmp_path / "m.onnx"), feeds), run(onnx.load(ZOO / f"{name}.onnx"), feeds))
+    feeds = recipe.feeds(recipe.sizes[0])
+    assert_equal_bits(run(onnx.load(tmp_path / "m.onnx"), feeds), run(onnx.load(zoo / f"{name}.onnx"), feeds))

@@ -14,8 +14,6 @@ from graphopt.ir import scopes
 from graphopt.ir.load import load
 from graphopt.ir.verifier import InvalidGraph, verify, verify_structure
 
-ZOO = Path("/work/zoo")
-
 
 def model(text: str, opset: int = 18, more: str = "") -> ir.Model:
     header = f'<ir_version: 10, opset_import: ["": {opset}{more}]>\n'
@@ -238,7 +236,6 @@ def test_time_is_linear() -> None:
     assert seconds(8000) < 16 * seconds(1000)
 
 
-@pytest.mark.skipif(not ZOO.exists(), reason="needs the models of the zoo")
 @pytest.mark.parametrize("name", ["router_if_ts17", "silero_vad", "functions_script18", "lstm_keras13"])
-def test_real_models_pass(name: str) -> None:
-    verify(load(ZOO / f"{name}.onnx"))
+def test_real_models_pass(zoo: Path, name: str) -> None:
+    verify(load(zoo / f"{name}.onnx"))
