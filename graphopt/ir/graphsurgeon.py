@@ -56,6 +56,7 @@ def to_graphsurgeon(model: ir.Model) -> gs.Graph:
         number = _number(values.tensor) if isinstance(values, LazyValues) else None
         if number is not None:
             constant._values = _lazy_values(values.tensor, tensors[number])
+            constant.data_location = None  # "external" would stick to values that an edit puts in their place
     return graph
 
 

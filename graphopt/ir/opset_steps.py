@@ -25,7 +25,7 @@ _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataTy
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
-class Inexact(Exception):  # noqa: N818 - it names the finding; no error reaches a user
+class Inexact(Exception):
     """The newer version can't say exactly the same; the message says why."""
 
 

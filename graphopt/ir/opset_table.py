@@ -157,7 +157,7 @@ IDENTICAL: Mapping[str, tuple[int, ...]] = {
 """By operator: the versions that any node of the version before may simply take."""
 
 BLOCKED: Mapping[tuple[str, int], str] = {
-    # The standard's text is the same for ceil_mode=0. Measured with onnxruntime 1.32: the last bit of the sums
+    # The standard's text is the same for ceil_mode=0. Measured with onnxruntime 1.32: the last bit of sums
     # differs, and a 7x7 window over 56x56x64 takes 32 ms instead of 0.25 ms.
     ("AveragePool", 19): "onnxruntime adds up in another order there, and far slower",
     ("NegativeLogLikelihoodLoss", 13): "a loss is for training",
