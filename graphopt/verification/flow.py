@@ -50,6 +50,12 @@ class Use:
     exact: bool
 
 
+def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node, bodies and functions included."""
+    for scope in (model.graph, *(f.graph for f in model.functions.values())):
+        yield from scope.all_nodes()
+
+
 class Flow:
     """The edges of one model, bodies and functions included, made once for all inputs."""
 
@@ -57,9 +63,8 @@ class Flow:
         self._functions = model.functions
         self._outside: dict[ir.Value, list[ir.Value]] = {}
         self._given: dict[ir.Value, ir.Value] = {}
-        for scope in (model.graph, *(f.graph for f in model.functions.values())):
-            for node in scope.all_nodes():
-                self._link(node)
+        for node in nodes_of(model):
+            self._link(node)
 
     def _link(self, node: ir.Node) -> None:
         """Remember which outputs of the node the outputs of its bodies, or of its function, become."""

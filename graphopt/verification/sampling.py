@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.verification.compare import Answer, varies
-from graphopt.verification.flow import Flow
+from graphopt.verification.flow import Flow, nodes_of
 from graphopt.verification.isolation import can_isolate, crash_of
 from graphopt.verification.judge import Feeds, JudgeError
 from graphopt.verification.pins import pinned_dims
@@ -30,6 +30,8 @@ Run = Callable[[Feeds], Sequence[Answer]]
 MAX_ATTEMPTS = 150  # rejected vectors before giving up; a rejection takes about a millisecond
 MAX_ELEMENTS = 1 << 22  # of all inputs together, where there is a choice: 16 MB of floats
 MAX_ZEROS = 3  # dims that are zero in turn
+_BRANCH_LENGTHS = (4, 12, 3, 8, 9, 16)
+BRANCH_SAMPLES = len(_BRANCH_LENGTHS)
 FIXED_SAMPLES = 3  # of a model without dynamic dims
 ZERO_SECONDS = 5.0  # limit for a run at a size of zero, which some kernels never end
 LARGER_TRIED = 5  # levels above the first legal one, until one is legal
@@ -106,6 +108,7 @@ class _Search:
         values = {v.name: v for v in model.graph.inputs}
         self._roles = {i.name: role_of(values[i.name], flow) for i in self._inputs}
         self._pinned = pinned_dims([values[i.name] for i in self._inputs], self._inputs)
+        self._branches = any(n.op_type == "If" for n in nodes_of(model))
         self._run = run
         self._deadline = deadline
         self._seed = seed
@@ -118,24 +121,28 @@ class _Search:
     def sample(self) -> None:
         """Fill `found`."""
         if not any(i.symbols for i in self._inputs):
-            for ordinal in range(FIXED_SAMPLES):
+            for ordinal in range(FIXED_SAMPLES + (BRANCH_SAMPLES if self._branches else 0)):
                 self._attempt({}, ordinal)
         else:
             first = self._first_legal()
             if first is None:
                 return
-            for ordinal, choices in enumerate(self._further(*first), start=1):
+            further = itertools.chain(self._further(*first), self._for_branches(*first))
+            for ordinal, choices in enumerate(further, start=1):
                 for sizes in choices:
                     if self._attempt(sizes, ordinal):
                         break
         self._make_telling()
 
     def _first_legal(self) -> tuple[Structure, int] | None:
-        for guesses in (list(structures(self._inputs)), [all_equal(self._inputs)]):
+        guesses = list(structures(self._inputs))
+        # Last, the finest guesses with other choices for inputs that are compared with constants.
+        rounds = ((0, guesses), (0, [all_equal(self._inputs)]), (1, guesses[:4]))
+        for ordinal, guesses in rounds:
             limit = self.skipped + MAX_ATTEMPTS
             for level, structure in itertools.product(range(_SMALL, len(_LEVELS)), guesses):
                 chosen = self._chosen(structure, level, BATCH)
-                if chosen is not None and self._attempt(structure.sizes(chosen), 0):
+                if chosen is not None and self._attempt(structure.sizes(chosen), ordinal):
                     return structure, level
                 if self._is_late():
                     return None
@@ -155,6 +162,17 @@ class _Search:
         for name in free[:MAX_ZEROS]:
             yield [structure.sizes(base | {name: 0})]
         yield [structure.sizes(base)]
+
+    def _for_branches(self, structure: Structure, level: int) -> Iterator[list[dict[str, int]]]:
+        """More samples for a model with an If, whose condition may hang on a size or on data."""
+        if not self._branches:
+            return
+        base = self._chosen(structure, level, BATCH) or {}
+        free = [name for name in structure.free if name not in self._pinned]
+        for length in _BRANCH_LENGTHS:
+            lengths = {} if level != _SMALL else {n: length for n in free if n not in structure.batch}
+            batch = {n: 1 + length % 2 for n in free if n in structure.batch}
+            yield [structure.sizes(base | lengths | batch), structure.sizes(base | batch)]
 
     def _chosen(self, structure: Structure, level: int, batch: int) -> dict[str, int] | None:
         """Sizes of the free dims at a level; None where one would be too long."""

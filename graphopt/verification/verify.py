@@ -14,6 +14,7 @@ import onnx_ir as ir
 from graphopt.errors import MismatchError
 from graphopt.verification.compare import TOLERANCES, Answer, Difference, Tolerance, difference, varies
 from graphopt.verification.data import Data, given_samples
+from graphopt.verification.flow import nodes_of
 from graphopt.verification.isolation import crash_of
 from graphopt.verification.judge import Judge, JudgeError, load_onnxruntime, load_reference
 from graphopt.verification.sampling import ZERO_SECONDS, Sample, find_samples
@@ -328,5 +329,4 @@ def _is_empty(outputs: Sequence[Answer]) -> bool:
 
 def _operators(model: ir.Model) -> set[tuple[str, str]]:
     """(domain, type) of every node, bodies and functions included."""
-    scopes = (model.graph, *(f.graph for f in model.functions.values()))
-    return {(n.domain, n.op_type) for scope in scopes for n in scope.all_nodes()}
+    return {(n.domain, n.op_type) for n in nodes_of(model)}

@@ -191,6 +191,20 @@ def test_both_branches_of_a_condition_on_an_input():
     assert {int(s.feeds["rate"]) == 16000 for s in found.found} == {True, False}
 
 
+def test_branches_on_sizes_and_data_get_more_samples():
+    graph = model_from_text(
+        """g (float[N,S] x) => (float[N,S] y) {
+            s = Shape (x)  n = Gather (s, 1)  c = Less (n, 5)
+            y = If (c) <then_branch = t () => (float[N,S] p) { p = Neg (x) },
+                        else_branch = e () => (float[N,S] q) { q = Abs (x) }>
+        }"""
+    )
+    found = find_samples(graph, load_onnxruntime(graph).run, seconds=10, seed=0)
+    telling = {s.sizes["S"] < 5 for s in found.found if s.elements > 2}
+    assert telling == {True, False}
+    assert len(found.found) >= 10
+
+
 def test_sequences_are_sampled():
     graph = model_from_text(
         "g (seq(float[N,2]) x) => (float[a,2] y) { y = ConcatFromSequence <axis = 0> (x) }"
