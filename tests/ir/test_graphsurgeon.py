@@ -16,8 +16,6 @@ from graphopt.ir.load import from_proto, load
 from graphopt.ir.storage import StoredTensor
 from graphopt.ir.verifier import verify
 
-ZOO = Path("/work/zoo")
-
 TEXT = """<ir_version: 10, opset_import: ["": 18, "acme": 3, "local": 1], producer_name: "maker",
     producer_version: "1.2", domain: "org.acme", model_version: 7, doc_string: "about it",
     metadata_props: ["author": "someone"]>
@@ -170,10 +168,9 @@ def test_a_graph_that_can_not_be_exported_is_refused() -> None:
         from_graphsurgeon(graph, like=model)
 
 
-@pytest.mark.skipif(not ZOO.exists(), reason="needs the models of the zoo")
 @pytest.mark.parametrize(
     "name", ["router_if_ts17", "kv_loop_ts13", "scan_filter_18", "functions_script18", "bert_dyn18_raw"]
 )
-def test_real_models_come_back_as_they_were(name: str) -> None:
-    model = load(ZOO / f"{name}.onnx")
+def test_real_models_come_back_as_they_were(zoo: Path, name: str) -> None:
+    model = load(zoo / f"{name}.onnx")
     assert text(from_graphsurgeon(to_graphsurgeon(model), like=model)) == text(model)
