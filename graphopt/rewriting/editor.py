@@ -6,7 +6,7 @@ walk, and dates each change, so that a pass which comes again looks only at what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -270,6 +270,42 @@ class Editor:
         self._leave(node)
         node.graph.remove(node)
         self.insert(node, before)
+
+    def rebuild(
+        self, node: ir.Node, inputs: Sequence[ir.Value | None], outputs: Sequence[ir.Value]
+    ) -> ir.Node:
+        """Put a node with other inputs, and with some of its outputs only, in the place of one; bodies move along.
+
+        Args:
+            node: The old node.
+            inputs: Inputs of the new one.
+            outputs: Outputs of the old one that stay, in order; the others must be unused.
+        """
+        graph = node.graph
+        assert graph is not None
+        new = ir.Node(
+            node.domain,
+            node.op_type,
+            inputs,
+            [ir.Attr(a.name, a.type, a.value, doc_string=a.doc_string) for a in node.attributes.values()],
+            overload=node.overload,
+            num_outputs=len(outputs),
+            name=node.name,
+            metadata_props=dict(node.metadata_props),
+        )
+        for old, made in zip(outputs, new.outputs, strict=True):
+            made.name = self.names.unique(f"{old.name}_new")
+        self._leave(node)
+        graph.insert_before(node, new)
+        for old, made in zip(outputs, new.outputs, strict=True):
+            self.take_over(old, made, is_fresh=True)
+        for i in range(len(node.inputs)):
+            node.replace_input_with(i, None)
+        graph.remove(node)
+        self._enter(new)
+        for value in new.outputs:
+            self.facts.forget(value)
+        return new
 
     def remove(self, node: ir.Node) -> None:
         """Take a node out, and everything pure that nothing needs any more."""

@@ -21,7 +21,22 @@ from graphopt.rewriting.operators import Operator, constant, op
 if TYPE_CHECKING:
     from graphopt.ir.inference import Facts
 
-__all__ = ["GROWTH_BYTES", "LAZY_BYTES", "Plan", "after", "copy_of", "fitting", "transposed"]
+__all__ = [
+    "GROWTH_BYTES",
+    "LAZY_BYTES",
+    "Array",
+    "Plan",
+    "after",
+    "attribute_float",
+    "attribute_int",
+    "copy_of",
+    "fitting",
+    "input_of",
+    "is_safe",
+    "parameter",
+    "scaled",
+    "transposed",
+]
 
 Array = npt.NDArray[np.generic]
 Plan = Callable[[], ir.Value]
@@ -60,7 +75,7 @@ def copy_of(
 # ------------------------------------------------------------------ constants
 
 
-def _parameter(value: ir.Value | None) -> ir.TensorProtocol | None:
+def parameter(value: ir.Value | None) -> ir.TensorProtocol | None:
     """A constant that may be replaced by one of its size: floats, of no other use unless small."""
     tensor = constants.constant(value)
     if value is None or tensor is None or tensor.dtype not in FLOAT_TYPES:
@@ -132,13 +147,13 @@ def after(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
 
 
 def _after_conv(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
-    weight = _parameter(_input(node, 1))
-    given = _input(node, 2)
-    bias = _parameter(given)
+    weight = parameter(input_of(node, 1))
+    given = input_of(node, 2)
+    bias = parameter(given)
     if weight is None or (given is not None and bias is None) or affine.axis not in (None, 1):
         return None
     shape = constants.shape_of(weight)
-    groups = _int(node, "group", 1)
+    groups = attribute_int(node, "group", 1)
     is_transposed = node.op_type == "ConvTranspose"
     count = shape[1] * groups if is_transposed else shape[0]
     if affine.scale.ndim and affine.scale.size != count:
@@ -159,14 +174,14 @@ def _after_conv(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
 
 
 def _after_gemm(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
-    weight, given = _parameter(_input(node, 1)), _input(node, 2)
-    addend = _parameter(given)
-    beta = _float(node, "beta", 1.0)
+    weight, given = parameter(input_of(node, 1)), input_of(node, 2)
+    addend = parameter(given)
+    beta = attribute_float(node, "beta", 1.0)
     if affine.axis not in (None, 1):
         return None
     if weight is None or (given is not None and addend is None):
         return _after_any_gemm(node, affine)
-    transposed = _int(node, "transB", 0)
+    transposed = attribute_int(node, "transB", 0)
     count = constants.shape_of(weight)[0 if transposed else 1]
     dtype = weight.dtype
     new: Array | None = None
@@ -190,7 +205,7 @@ def _after_any_gemm(node: ir.Node, affine: Affine) -> Plan | None:
     if affine.axis is not None or affine.has_shift:
         return None
     factor = float(affine.scale)
-    alpha, beta = _float(node, "alpha", 1.0) * factor, _float(node, "beta", 1.0) * factor
+    alpha, beta = attribute_float(node, "alpha", 1.0) * factor, attribute_float(node, "beta", 1.0) * factor
     return lambda: copy_of(node, node.inputs, alpha=alpha, beta=beta)
 
 
@@ -199,7 +214,7 @@ def _after_matmul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
     if affine.has_shift or rank is None:
         return None
     for i, axis in ((1, rank - 1), (0, rank - 2)):
-        weight = _parameter(_input(node, i))
+        weight = parameter(input_of(node, i))
         if weight is None:
             continue
         if affine.axis is not None and (affine.axis != axis or len(weight.shape) < 2):
@@ -223,7 +238,7 @@ def _scaled_input(node: ir.Node, index: int, factor: Vector) -> Plan:
 
 def _after_channel_norm(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
     """BatchNormalization, InstanceNormalization, GroupNormalization: parameters along axis 1."""
-    scale, bias = _parameter(_input(node, 1)), _parameter(_input(node, 2))
+    scale, bias = parameter(input_of(node, 1)), parameter(input_of(node, 2))
     if scale is None or bias is None or affine.axis not in (None, 1) or len(scale.shape) != 1:
         return None
     if node.op_type == "BatchNormalization" and facts.rank(node.outputs[0]) is None:
@@ -241,8 +256,8 @@ def _after_channel_norm(node: ir.Node, affine: Affine, facts: Facts) -> Plan | N
 
 def _after_layer_norm(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
     """LayerNormalization and RMSNormalization: parameters over the last axes."""
-    scale, given = _parameter(_input(node, 1)), _input(node, 2)
-    bias = _parameter(given)
+    scale, given = parameter(input_of(node, 1)), input_of(node, 2)
+    bias = parameter(given)
     rank = facts.rank(node.outputs[0])
     if scale is None or rank is None or (given is not None and bias is None):
         return None
@@ -269,7 +284,7 @@ def _after_mul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
     if affine.has_shift or rank is None:
         return None
     for i in (1, 0):
-        tensor, other = constants.constant(_input(node, i)), node.inputs[1 - i]
+        tensor, other = constants.constant(input_of(node, i)), node.inputs[1 - i]
         if tensor is None or tensor.dtype not in FLOAT_TYPES or other is None or facts.rank(other) != rank:
             continue
         factor = affine.shaped(affine.scale, rank)
@@ -297,17 +312,20 @@ def fitting(array: npt.NDArray[np.float64], tensor: ir.TensorProtocol, rank: int
     return found if found.ndim <= rank and found.nbytes <= max(tensor.nbytes, GROWTH_BYTES * 4) else None
 
 
-def _input(node: ir.Node, index: int) -> ir.Value | None:
+def input_of(node: ir.Node, index: int) -> ir.Value | None:
+    """The input; None where it is absent."""
     return node.inputs[index] if index < len(node.inputs) else None
 
 
-def _int(node: ir.Node, name: str, default: int) -> int:
+def attribute_int(node: ir.Node, name: str, default: int) -> int:
+    """An attribute that is an int."""
     value = attribute(node, name, default)
     assert isinstance(value, int)
     return value
 
 
-def _float(node: ir.Node, name: str, default: float) -> float:
+def attribute_float(node: ir.Node, name: str, default: float) -> float:
+    """An attribute that is a float."""
     value = attribute(node, name, default)
     assert isinstance(value, float | int)
     return float(value)

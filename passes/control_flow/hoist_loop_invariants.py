@@ -1,0 +1,88 @@
+"""Compute what is the same in every iteration once, before the loop.
+
+    before   Loop { k = MatMul(memory, w); ... }
+    after    k = MatMul(memory, w); Loop { ... }
+
+A loop may run zero times: then only what can't fail is moved. Where the first iteration surely runs,
+whatever it always computes is moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphopt.ir import constants, facts
+from graphopt.rewriting import Pass, Scope
+from graphopt.rewriting.bodies import lift_initializers
+from graphopt.rewriting.editor import bodies
+
+
+@dataclass(frozen=True)
+class HoistLoopInvariants(Pass):
+    """Move loop-invariant computation out of Loop and Scan bodies."""
+
+    name = "hoist-loop-invariants"
+    family = "control_flow"
+    marks_steps = True
+
+    def run(self, scope: Scope) -> None:
+        """One walk: what a hoisted node feeds is looked at after it. Nested loops come first."""
+        owner = scope.region.owner
+        if (
+            owner is None
+            or owner.op_type not in ("Loop", "Scan")
+            or owner.domain != ""
+            or owner.graph is None
+        ):
+            return
+        inside = set(scope.graph.inputs) | {v for node in scope.graph for v in node.outputs}
+        surely_runs = _surely_runs(owner)
+        for node in scope.nodes():
+            if not _is_invariant(node, inside) or not (surely_runs or not _can_fail(node)):
+                continue
+            if scope.fire(node, "hoist"):
+                _hoist(scope, node, owner)
+                inside.difference_update(node.outputs)
+
+
+def _surely_runs(loop: ir.Node) -> bool:
+    """Whether the first iteration always runs: trip count and condition are constants that say so."""
+    if loop.op_type != "Loop":
+        return False
+    count, condition = loop.inputs[0], loop.inputs[1]
+    trips = constants.array(count) if count is not None else None
+    starts = constants.array(condition) if condition is not None else None
+    at_least_once = count is None or (trips is not None and trips.size == 1 and trips.item() >= 1)
+    return at_least_once and (condition is None or (starts is not None and bool(starts.all())))
+
+
+def _is_invariant(node: ir.Node, inside: set[ir.Value]) -> bool:
+    """Pure, from outer values only, and worth it: a Constant is no work, and an output of the body stays."""
+    if node.op_type == "Constant" or any(v is not None and v in inside for v in node.inputs):
+        return False
+    if any(v.is_graph_output() for v in node.outputs) or not facts.is_pure(node):
+        return False
+    return not any(_captures(body, inside) for _, body in bodies(node))
+
+
+def _captures(body: ir.Graph, inside: set[ir.Value]) -> bool:
+    return any(
+        v in inside or any(_captures(b, inside) for _, b in bodies(inner))
+        for inner in body
+        for v in inner.inputs
+        if v is not None
+    ) or any(v in inside for v in body.outputs)
+
+
+def _can_fail(node: ir.Node) -> bool:
+    if facts.can_fail(node):
+        return True
+    return any(_can_fail(inner) for _, body in bodies(node) for inner in body)
+
+
+def _hoist(scope: Scope, node: ir.Node, owner: ir.Node) -> None:
+    if any(v is not None and v.is_initializer() and v.graph is scope.graph for v in node.inputs):
+        lift_initializers(scope.editor, scope.graph)
+    scope.editor.move(node, owner)
