@@ -364,7 +364,7 @@ class Facts:
     def _owner(self, graph: ir.Graph) -> ir.Node | None:
         """The node whose body the graph is; None: a function's graph, or none of this model's."""
         owner = self._owners.get(graph)
-        if owner is None or graph not in bodies(owner):
+        if owner is None or owner.graph is None or graph not in bodies(owner):
             self._owners.clear()
             pending: list[Iterable[ir.Node]] = [self._model.graph, *self._model.functions.values()]
             while pending:
