@@ -23,6 +23,9 @@ from graphopt.rewriting.editor import bodies
 # Larger constants are equal only if they are one: `merge-initializers` has seen to that.
 COMPARED_BYTES = 64
 
+# Three floats add up to something else in another order.
+ORDERED = frozenset({"Sum", "Mean"})
+
 # repr tells 0.0 from -0.0 and one NaN from none; the kinds not listed are graphs and types.
 PLAIN = frozenset(
     {
@@ -74,7 +77,7 @@ class _Merger:
         inputs = [self._input_key(v) for v in node.inputs]
         while inputs and inputs[-1] is None:
             inputs.pop()
-        if entry.commutative:
+        if entry.commutative and (len(inputs) == 2 or node.op_type not in ORDERED):
             inputs.sort(key=hash)
         outputs = tuple(bool(v.name) for v in node.outputs)
         return (node.domain, node.op_type, attributes, outputs, *inputs)
