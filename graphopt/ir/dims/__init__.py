@@ -20,6 +20,7 @@ from graphopt.ir.dims.division import exact_quotient, floordiv, mod, quotient
 from graphopt.ir.dims.expression import Atom, Dim, Expr, Kind, atom, of_atom, terms_of
 
 __all__ = [
+    "Atom",
     "Dim",
     "Expr",
     "Kind",
@@ -38,6 +39,7 @@ __all__ = [
     "substitute",
     "symbol",
     "symbols",
+    "terms_of",
 ]
 
 

@@ -91,12 +91,14 @@ def _known(*facts: TensorFact | None) -> bool:
 def _combined(
     ctx: InferenceContext, dims: Dims | None, function: Callable[..., Element]
 ) -> list[Element] | None:
-    """The function of all inputs' elements, place by place; None where one has none."""
+    """The function of all inputs' elements, place by place; None where one has none (but a condition)."""
     if dims is None:
         return None
     columns: list[Sequence[Element]] = []
     for i in range(ctx.count):
         elements, source = ctx.elements(i), ctx.dims(i)
+        if elements is None and i == 0 and function is select:
+            elements, source = (None,), ()
         if elements is None or source is None:
             return None
         column = broadcast_elements(elements, source, dims)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from graphopt.ir.dims import Dim, exact_quotient, floordiv, high, low, maximum, minimum
 from graphopt.ir.fact import Element, TensorFact
 from graphopt.ir.facts.axes import moved_elements, normalized, positions
@@ -14,6 +16,10 @@ __all__ = ["slice_length"]
 
 # Exporters write "to the end" as one of the largest integers, or as 10^9; no dim gets there.
 UNBOUNDED = 10**9
+
+# As the end of a slice that goes backwards, these lie behind the last element by the specification (and
+# leave nothing), and before the first by onnxruntime.
+DISPUTED_ENDS = (2**31 - 1, 2**63 - 1)
 
 
 @operator("Slice", movement=True, shape_inputs=(1, 2, 3, 4), can_fail=True)
@@ -79,15 +85,23 @@ def slice_length(
     """How many elements a slice has, bounds cut as numpy cuts them; None where only a run can tell."""
     if type(step) is not int or step == 0 or start is None or end is None:
         return None
-    if step > 0:
-        first, last = (_cut(bound, dim, 0, dim, is_nonnegative) for bound in (start, end))
-        distance = None if first is None or last is None else last - first
-    else:
-        first, last = (_cut(bound, dim, -1, dim - 1, is_nonnegative) for bound in (start, end))
-        distance = None if first is None or last is None else first - last
-    if distance is None:
+    cut = _cut_bounds(dim, start, end, step, is_nonnegative)
+    if cut is None:
         return None
+    distance = cut[1] - cut[0] if step > 0 else cut[0] - cut[1]
     return maximum(floordiv(distance + (abs(step) - 1), abs(step)), 0)
+
+
+def _cut_bounds(
+    dim: Dim, start: Dim, end: Dim, step: int, is_nonnegative: Callable[[Dim], bool]
+) -> tuple[Dim, Dim] | None:
+    """Start and end counted from the front and within the axis; backwards, the end may be -1."""
+    if step < 0 and end in DISPUTED_ENDS:
+        return None
+    most = dim if step > 0 else dim - 1
+    first = _cut(start, dim, 0, most, is_nonnegative)
+    last = _cut(end, dim, 0 if step > 0 else -1, most, is_nonnegative)
+    return None if first is None or last is None else (first, last)
 
 
 def _cut(bound: Dim, dim: Dim, least: Dim, most: Dim, is_nonnegative: Callable[[Dim], bool]) -> Dim | None:
@@ -96,12 +110,12 @@ def _cut(bound: Dim, dim: Dim, least: Dim, most: Dim, is_nonnegative: Callable[[
         if bound >= UNBOUNDED:
             return most
         if bound <= -UNBOUNDED:
-            return least
+            return minimum(least, most)
     if is_nonnegative(bound):
         return minimum(bound, most)
     # Where dim + bound is 0, it does not matter whether a bound of 0 is counted from the front or the end.
     if is_nonnegative(-bound - 1) or (bound + dim == 0 and is_nonnegative(-bound)):
-        return maximum(bound + dim, least)
+        return minimum(maximum(bound + dim, least), most)
     return None
 
 
@@ -109,19 +123,19 @@ def _sliced_elements(fact: TensorFact, bounds: Bounds) -> tuple[Element, ...] | 
     """The contents of a slice with known bounds."""
     if fact.elements is None or fact.dims is None:
         return None
-    slices = [slice(None)] * len(fact.dims)
+    picked = [range(size) if type(size) is int else range(0) for size in fact.dims]
     for axis, start, end, step in zip(*bounds, strict=True):
-        if type(start) is not int or type(end) is not int or type(step) is not int:
+        if type(start) is not int or type(end) is not int or type(step) is not int or step == 0:
             return None
-        size = fact.dims[axis]
-        # Python's -1 is the last element, ONNX's smallest integer lies before the first.
-        below_first = step < 0 and type(size) is int and end < -size
-        slices[axis] = slice(start, None if below_first else end, step)
-    if len(slices) == 1:
-        return fact.elements[slices[0]]
+        cut = _cut_bounds(fact.dims[axis], start, end, step, _is_nonnegative)
+        if cut is None:
+            return None
+        picked[axis] = range(cut[0], cut[1], step)  # type: ignore[arg-type]
+    if len(picked) == 1:
+        return tuple([fact.elements[i] for i in picked[0]])
     places = positions(fact.dims)
     assert places is not None, "contents are kept of static shapes only"
-    return tuple(moved_elements(fact.elements, places[tuple(slices)]))
+    return tuple(moved_elements(fact.elements, places[np.ix_(*picked)]))
 
 
 @operator("Split", movement=True, shape_inputs=(1,), can_fail=True)

@@ -93,7 +93,7 @@ def test_spellings_of_old_opsets(op, inputs, attributes, dims):
         ("Unsqueeze", ["float[N]", unknown(0)], {}),
         ("Squeeze", ["float[1,N]", unknown(0)], {}),
         ("ConstantOfShape", [unknown(3, 4)], {}),
-        ("Range", [Runtime(np.int64(2)), Runtime(np.int64(9)), Runtime(np.int64(3))], {}),
+        ("Range", [Runtime(np.array(number)) for number in (2, 9, 3)], {}),
         ("OneHot", ["int64[N]", unknown(4), np.float32([0, 1])], {}),
         ("Resize", ["float[N,2,4,4]", None, None, unknown(2, 2, 8, 3)], {}),
         ("TopK", ["float[N,6]", unknown(2)], {}),
@@ -123,14 +123,17 @@ BOUND = st.one_of(st.integers(-8, 8), st.sampled_from([-(2**63), 2**63 - 1]))
 @settings(max_examples=60)
 @given(start=BOUND, end=BOUND, step=st.sampled_from([-3, -2, -1, 1, 2, 3]), size=st.integers(0, 7))
 def test_slices_of_a_symbolic_dim(start, end, step, size):
-    # numpy takes the smallest integer as an end before the first element only where None says so.
-    check("Slice", ["float[N]", ints(start), ints(end), ints(0), ints(step)], {"N": size})
+    disputed = step < 0 and end == 2**63 - 1
+    inputs = ["float[N]", ints(start), ints(end), ints(0), ints(step)]
+    check("Slice", inputs, {"N": size}, exact=not disputed)
 
 
 @settings(max_examples=40)
 @given(start=BOUND, end=BOUND, step=st.sampled_from([-2, -1, 1, 2]))
 def test_slices_of_known_contents(start, end, step):
-    check("Slice", [ints(3, 1, 4, 1, 5), ints(start), ints(end), ints(0), ints(step)])
+    disputed = step < 0 and end == 2**63 - 1
+    inputs = [ints(3, 1, 4, 1, 5), ints(start), ints(end), ints(0), ints(step)]
+    check("Slice", inputs, exact=not disputed)
 
 
 @settings(max_examples=40)

@@ -51,7 +51,7 @@ def computed(source: str, target: str, allowzero: int = 0) -> onnx.ModelProto:
     symbols = [name for name in names if not name.lstrip("-").isdigit()]
     like = ",".join(dict.fromkeys(symbols)) or "1"
     at = {name: i for i, name in enumerate(dict.fromkeys(symbols))}
-    lines = [f"s = Shape(like)"]
+    lines = ["s = Shape(like)"]
     for i, name in enumerate(names):
         if name in at:
             lines.append(f"i{i} = Constant<value = int64[1] {{{at[name]}}}>()  t{i} = Gather(s, i{i})")
