@@ -45,7 +45,9 @@ class Draft:
         outputs: int,
     ) -> tuple[ir.Value, ...]:
         """Make a node; numbers and arrays among the inputs become constants of fitting types."""
-        like = next((v for v in inputs if isinstance(v, ir.Value)), None)
+        # The condition of a Where says nothing of the type of what is chosen.
+        typed = inputs[1:] if op_type == "Where" and domain == "" else inputs
+        like = next((v for v in typed if isinstance(v, ir.Value)), None)
         plain = [self._operand(given, like) for given in inputs]
         if domain == "":
             plain, attributes = spelling.in_opset(

@@ -258,10 +258,11 @@ class Editor:
         """Put one node (with its bodies) into the graph of another, before it."""
         graph = before.graph
         assert graph is not None
-        graph.insert_before(before, node)
+        # Named here: the graph itself would give names that other scopes may have.
         node.name = node.name or self.names.unique(node.op_type)
         for output in node.outputs:
             output.name = output.name or self.names.unique(f"{node.name}_out")
+        graph.insert_before(before, node)
         self._enter(node)
 
     def move(self, node: ir.Node, before: ir.Node) -> None:

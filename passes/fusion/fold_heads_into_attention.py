@@ -30,39 +30,45 @@ def _transposed(m: Match, value: ir.Value | None) -> ir.Value | None:
 
 def _joined(m: Match, value: ir.Value | None) -> tuple[ir.Value, int] | None:
     """Before the split into heads: (batch, length, heads * size), and the number of heads."""
+    if value is None:
+        return None
     split = _transposed(m, value)
-    reshape = split.producer() if split is not None else None
-    if split is None or reshape is None or reshape.op_type != "Reshape" or reshape.domain != "":
+    reshape = (split or value).producer()
+    if reshape is None or reshape.op_type != "Reshape" or reshape.domain != "":
         return None
     source = reshape.inputs[0]
-    assert source is not None
-    after, before = m.dims(split), m.dims(source)
-    if after is None or before is None or len(before) != 3 or before[:2] != after[:2]:
+    before, after = (m.dims(source) if source is not None else None), m.dims(value)
+    if source is None or before is None or after is None or len(before) != 3 or len(after) != 4:
         return None
-    heads, size = after[2], after[3]
-    if not isinstance(heads, int) or not isinstance(size, int) or before[2] != heads * size:
+    batch, heads, length, size = after
+    if split is None and 1 not in (heads, length):
+        return None
+    if not isinstance(heads, int) or not isinstance(size, int) or before != (batch, length, heads * size):
         return None
     return source, heads
 
 
-def _merges(m: Match, target: ir.Value, heads: tuple[Dim, ...]) -> bool:
-    """Whether a Reshape output is (batch, length, heads * size) of these (batch, length, heads, size)."""
-    dims = m.dims(target)
-    return dims is not None and dims == (*heads[:2], heads[2] * heads[3])
+def _merges(m: Match, target: ir.Value, inner: tuple[Dim, ...]) -> bool:
+    """Whether a Reshape output is (batch, length, heads * size) of these (batch, heads, length, size)."""
+    if len(inner) != 4:
+        return False
+    batch, heads, length, size = inner
+    return m.dims(target) == (batch, length, heads * size)
 
 
 @rule_on("Reshape", opset=23, depth=5)
 def heads_into_attention(m: Match) -> ir.Value | dict[ir.Value, ir.Value] | Rejection | None:
     """Reshape(Transpose(Attention(split q, split k, split v))) -> Attention(q, k, v, heads)."""
     merged = m.root.inputs[0]
-    inner = _transposed(m, merged)
+    # A transpose of one head, or of one query, is a Reshape: it went into the one that merges.
+    inner = _transposed(m, merged) or merged
     node = inner.producer() if inner is not None else None
     if merged is None or inner is None or node is None or node.op_type != "Attention" or node.domain != "":
         return None
     if not (m.has_one_consumer(inner) and m.has_one_consumer(merged)) or node.graph is not m.root.graph:
         return Rejection(HAS_OTHER_CONSUMERS, inner)
-    dims = m.dims(merged)
-    if dims is None or not _merges(m, m.output, dims):
+    dims = m.dims(inner)
+    if dims is None or not _merges(m, m.output, dims) or (inner is merged and 1 not in dims[1:3]):
         return Rejection(NOT_MERGED, m.output)
     parts = [_joined(m, node.inputs[i]) for i in range(3)]
     if any(part is None for part in parts):
