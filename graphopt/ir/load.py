@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Callable, MutableMapping
@@ -146,49 +147,51 @@ class _Binder:
                 if value.const_value is not None:
                     value.const_value = self._bound(value.const_value)
             for node in graph:
-                self._bind_attributes(node.attributes)
+                self._bind_attributes(node.attributes.data)
         for function in model.functions.values():
             self._bind_attributes(function.attributes)
         if any(source.external for source in self._sources.values()):
             model.meta[EXTERNAL_DATA_KEY] = True
 
     def _bind_attributes(self, attributes: MutableMapping[str, ir.Attr]) -> None:
-        for attribute in list(attributes.values()):
-            if attribute.is_ref() or attribute.value is None:
+        changed: list[ir.Attr] = []
+        for attribute in attributes.values():
+            held = attribute.value
+            if held is None:
                 continue
-            if attribute.type == ir.AttributeType.TENSOR:
-                tensor = attribute.as_tensor()
-                bound = self._bound(tensor)
-                if bound is not tensor:
-                    attributes[attribute.name] = ir.AttrTensor(
-                        attribute.name, bound, doc_string=attribute.doc_string
-                    )
-            elif attribute.type == ir.AttributeType.TENSORS:
-                attributes[attribute.name] = ir.AttrTensors(
-                    attribute.name,
-                    [self._bound(tensor) for tensor in attribute.as_tensors()],
-                    doc_string=attribute.doc_string,
-                )
+            if attribute.type is ir.AttributeType.TENSOR:
+                bound = self._bound(held)
+                if bound is not held:
+                    changed.append(ir.AttrTensor(attribute.name, bound, doc_string=attribute.doc_string))
+            elif attribute.type is ir.AttributeType.TENSORS:
+                tensors = [self._bound(tensor) for tensor in held]
+                changed.append(ir.AttrTensors(attribute.name, tensors, doc_string=attribute.doc_string))
+        for attribute in changed:
+            attributes[attribute.name] = attribute
 
     def _bound(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-        name = tensor.name or ""
-        checked_shape(tensor.shape.numpy(), name)
-        if isinstance(tensor, ir.ExternalTensor):
-            return self._stored(tensor)
         if isinstance(tensor, ir.serde.TensorProtoTensor):
-            _check_contents(tensor.raw, tensor)
-        elif isinstance(tensor, ir.StringTensor) and len(tensor.string_data()) != tensor.size:
-            raise ModelError(f"tensor '{name}': {len(tensor.string_data())} strings for shape {tensor.shape}")
+            _check_contents(tensor.raw)
+        elif isinstance(tensor, ir.ExternalTensor):
+            return self._stored(tensor)
+        elif isinstance(tensor, ir.StringTensor):
+            shape = checked_shape(tensor.shape.numpy(), tensor.name or "")
+            if len(tensor.string_data()) != math.prod(shape):
+                raise ModelError(
+                    f"tensor '{tensor.name}': {len(tensor.string_data())} strings for shape {list(shape)}",
+                    value=tensor.name,
+                )
         return tensor
 
     def _stored(self, tensor: ir.ExternalTensor) -> StoredTensor:
         name = tensor.name
+        shape = checked_shape(tensor.shape.numpy(), name)
         location = os.fspath(tensor.location)
         if tensor.dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
             raise ModelError(f"tensor '{name}': external data can't hold {tensor.dtype}", value=name)
         source = self._source(location, name)
         offset = tensor.offset or 0
-        stored = StoredBytes(source, offset, tensor.dtype, tensor.shape.numpy())
+        stored = StoredBytes(source, offset, tensor.dtype, shape)
         length = stored.length if tensor.length is None else tensor.length
         if length != stored.length:
             raise ModelError(
@@ -248,22 +251,26 @@ class _Binder:
         return path
 
 
-def _check_contents(proto: onnx.TensorProto, tensor: ir.TensorProtocol) -> None:
+def _check_contents(proto: onnx.TensorProto) -> None:
     """Check that a tensor inside the model has as much data as its shape says."""
-    bits = tensor.dtype.bitwidth
+    shape = checked_shape(proto.dims, proto.name)
     if proto.HasField("segment"):
         raise ModelError(f"tensor '{proto.name}': segments are not supported", value=proto.name)
+    dtype = ir.DataType(proto.data_type)
+    if dtype == ir.DataType.UNDEFINED:
+        raise ModelError(f"tensor '{proto.name}' has no element type", value=proto.name)
+    size = math.prod(shape)
     if proto.HasField("raw_data"):
-        found, needed, unit = len(proto.raw_data), tensor.nbytes, "bytes"
+        found, needed, unit = len(proto.raw_data), (size * dtype.bitwidth + 7) // 8, "bytes"
     else:
         found = len(getattr(proto, onnx.helper.tensor_dtype_to_field(proto.data_type)))
-        needed = tensor.size * (2 if tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128) else 1)
-        if bits in (2, 4):
-            needed = tensor.nbytes  # an element of the field holds one packed byte
-        unit = "elements"
+        needed, unit = size, "elements"
+        if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+            needed *= 2
+        elif dtype.bitwidth in (2, 4):
+            needed = (size * dtype.bitwidth + 7) // 8  # an element of the field holds one packed byte
     if found != needed:
         raise ModelError(
-            f"tensor '{proto.name}': {found} {unit} stored, {needed} needed for "
-            f"{tensor.dtype}{list(proto.dims)}",
+            f"tensor '{proto.name}': {found} {unit} stored, {needed} needed for {dtype}{list(shape)}",
             value=proto.name,
         )

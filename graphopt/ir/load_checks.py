@@ -34,6 +34,7 @@ def check_model(model: onnx.ModelProto) -> None:
             f"has IR version {model.ir_version}, newer than {onnx.IR_VERSION}, the newest supported",
             hint="update the onnx package, or export with an older one",
         )
+    _check_text("the model", model, ("producer_name", "producer_version", "domain", "doc_string"))
     if len(model.training_info):
         raise ModelError("holds training information", hint="export it for inference")
     _check_opsets("the model", model.opset_import)
@@ -88,8 +89,27 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         _collect_bodies(current.node, pending)
 
 
+def _check_text(
+    owner: str,
+    message: onnx.ModelProto | onnx.GraphProto | onnx.NodeProto | onnx.FunctionProto | onnx.ValueInfoProto,
+    fields: tuple[str, ...],
+) -> None:
+    """Refuse text that is not UTF-8: protobuf hands it out as bytes, and nothing can write it again."""
+    texts = [getattr(message, field) for field in fields]
+    for entry in message.metadata_props:
+        texts += (entry.key, entry.value)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ModelError(f"{owner} holds text that is not UTF-8: {text!r}")
+
+
 def _collect_bodies(nodes: Iterable[onnx.NodeProto], pending: list[onnx.GraphProto]) -> None:
     for node in nodes:
+        _check_text("a node", node, ("op_type", "name", "domain", "overload", "doc_string"))
+        if not all(isinstance(name, str) for names in (node.input, node.output) for name in names):
+            raise ModelError(
+                f"node '{node.name}' ({node.op_type}): a value's name is not UTF-8", node=node.name
+            )
         for attribute in node.attribute:
             kind = attribute.type
             if kind == _GRAPH:
@@ -110,6 +130,9 @@ def _check_graph(graph: onnx.GraphProto) -> None:
         raise ModelError(
             f"initializer '{name}': sparse tensors are not supported", value=name, hint="store it dense"
         )
+    _check_text("a graph", graph, ("name", "doc_string"))
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        _check_text("a value", info, ("name", "doc_string"))
     for info in (*graph.input, *graph.output):
         if not info.name:
             raise ModelError(f"graph '{graph.name}' has an input or output without a name")
@@ -127,6 +150,7 @@ def _check_graph(graph: onnx.GraphProto) -> None:
 
 def _check_function(function: onnx.FunctionProto) -> None:
     where = f"function '{function.name}'"
+    _check_text("a function", function, ("name", "domain", "overload", "doc_string"))
     inputs = _unique(iter(function.input), lambda name: f"{where}: input '{name}' is declared twice")
     made = _check_outputs_unique(function.node, inputs)
     for name in function.output:
