@@ -13,7 +13,14 @@ import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, low, product
 
-__all__ = ["RELABELLINGS", "Relabelling", "constant_target", "is_relabelling", "relabelling"]
+__all__ = [
+    "RELABELLINGS",
+    "Relabelling",
+    "constant_target",
+    "is_relabelling",
+    "relabelling",
+    "reshape_targets",
+]
 
 RELABELLINGS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -115,6 +122,26 @@ def constant_target(
     if missing and missing[0] != inferred and not _at_least_one(result, missing[0]):
         return None
     return Relabelling("Reshape", tuple(-1 if number is None else number for number in target))
+
+
+def reshape_targets(source: Dims, result: Dims, elements: Dims) -> list[Dims]:
+    """Other contents that a computed target (without `allowzero`) may have, for the same result.
+
+    An element that is neither copied, nor a number, nor inferred stays what it is: where it is 0 it means a
+    copy, as before.
+    """
+    written = tuple(
+        0 if axis < len(source) and source[axis] == dim else dim if type(dim) is int and dim > 0 else element
+        for axis, (dim, element) in enumerate(zip(result, elements, strict=True))
+    )
+    found = [elements, written]
+    if -1 not in written:
+        found += [
+            (*written[:axis], -1, *written[axis + 1 :])
+            for axis in range(len(written))
+            if type(written[axis]) is not int and _at_least_one(result, axis)
+        ]
+    return found
 
 
 def _at_least_one(dims: Sequence[Dim], without: int) -> bool:
