@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import onnx_ir as ir
 
+from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import Dim, exact_quotient
 from graphopt.ir.regions import Movement, depth_to_space, space_to_depth
 from graphopt.ir.relabelling import RELABELLINGS, Relabelling, relabelling
@@ -149,7 +151,7 @@ def _joined(dims: Dims, sizes: Dims) -> list[list[int]] | None:
 def _of_result(movement: Movement) -> tuple[Dims, tuple[int, ...]] | None:
     """The result's dims in the source's order, and the permutation that makes the result of them."""
     for group in movement.groups:
-        if any(b != a + 1 for a, b in zip(group, group[1:], strict=False)):
+        if any(b != a + 1 for a, b in pairwise(group)):
             return None
     rank = len(movement.groups)
     # A dim of 1 stays beside its neighbour in the result.
@@ -218,7 +220,7 @@ def written(value: ir.Value, chain: Chain, last: ir.Node) -> ir.Value:
     """
     for step in chain:
         if isinstance(step, OwnTarget):
-            value = op.Reshape(value, last.inputs[1], **last.attributes)
+            value = op.Reshape(value, last.inputs[1], allowzero=attribute(last, "allowzero"))
         elif step.op_type == "Transpose":
             value = op.Transpose(value, perm=list(step.numbers))
         elif isinstance(step, Step):

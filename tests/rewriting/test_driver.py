@@ -78,7 +78,10 @@ def test_enters_bodies_and_functions():
     twice (p) => (q) { a1 = Neg(p)  b1 = Neg(a1)  q = Abs(b1) }"""
     model = model_from_text(text)
     trace = run_pass(NEGATION, model)
-    assert sorted(f.id.place.scope for f in trace.firings) == ["local:twice", "y/then_branch"] or len(trace.firings) == 2
+    assert (
+        sorted(f.id.place.scope for f in trace.firings) == ["local:twice", "y/then_branch"]
+        or len(trace.firings) == 2
+    )
     [function] = model.functions.values()
     assert [n.op_type for n in function] == ["Abs"]
     assert "Neg" not in operators_of(model)
@@ -238,6 +241,33 @@ def test_constants_are_shared_and_functions_get_their_own():
     assert len(model.graph.initializers) == 1
     feeds = random_feeds(before)
     assert np.array_equal(run(before, feeds)[0], run(model, feeds)[0])
+
+
+@rule
+def relu_of_positive_part(x):
+    """Relu(x) -> Where(IsNaN(x), 0, x), whatever sense that has."""
+    return op.Relu(x)
+
+
+@relu_of_positive_part.rewrite
+def chosen(m: Match) -> ir.Value:
+    return op.Where(op.IsNaN(m["x"]), 0.0, m["x"])
+
+
+@dataclass(frozen=True)
+class ChooseForTest(Pass):
+    """A number beside a condition."""
+
+    name = "choose-for-test"
+    family = "test"
+    stage = "on-request"
+    rules = (relu_of_positive_part,)
+
+
+def test_a_number_has_the_type_of_what_is_chosen_not_of_the_condition():
+    model = model_from_text("g (float[N] x) => (float[N] y) { y = Relu(x) }")
+    run_pass("choose-for-test", model)
+    assert [v.dtype for v in model.graph.initializers.values()] == [ir.DataType.FLOAT]
 
 
 def test_removing_an_if_takes_what_only_its_bodies_needed():
