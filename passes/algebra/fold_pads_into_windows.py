@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from graphopt.ir import dims as dim_arithmetic
 from graphopt.ir.attributes import axes_of
+from graphopt.ir.ranges import is_never_negative
 from graphopt.rewriting import Match, Pass, Rejection, rule_on
 from graphopt.rewriting.weights import copy_of
 
@@ -24,9 +25,6 @@ OTHER_VALUE = "the operator's own padding is of another value"
 OWN_PADDING = "the operator pads by itself in a way that can't be added to"
 TOO_WIDE = "the padding is wider than the window, or the padded axis may be empty"
 HAS_OTHER_CONSUMERS = "the padded value has another consumer"
-
-# Results of these are never negative (NaN aside, which both forms pass on).
-NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Softplus", "Sqrt"})
 
 
 @dataclass(frozen=True)
@@ -135,19 +133,9 @@ def _values_agree(m: Match, padding: _Padding, own: tuple[int, ...]) -> Rejectio
         return Rejection(OWN_PADDING, m.output)
     if any(v.uses() or v.is_graph_output() for v in m.root.outputs[1:]):
         return Rejection(OWN_PADDING, m.output)
-    if padding.value == -np.inf or (padding.value == 0 and _is_non_negative(m, padding.source)):
+    if padding.value == -np.inf or (padding.value == 0 and is_never_negative(padding.source)):
         return None
     return Rejection(OTHER_VALUE, padding.source)
-
-
-def _is_non_negative(m: Match, value: ir.Value) -> bool:
-    node = value.producer()
-    if node is None or node.domain != "":
-        return False
-    if node.op_type == "Clip":
-        lowest = m.attribute(node, "min") if m.opset < 11 else m.scalar((*node.inputs, None)[1])
-        return isinstance(lowest, int | float) and lowest >= 0
-    return node.op_type in NON_NEGATIVE
 
 
 @dataclass(frozen=True)

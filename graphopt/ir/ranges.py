@@ -1,0 +1,89 @@
+"""What can be said of the sign of a value's elements without running anything."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir import constants
+from graphopt.ir.attributes import attribute
+
+__all__ = ["clip_bounds", "is_never_negative"]
+
+# Results that are at least zero, NaN aside.
+_NEVER_NEGATIVE = frozenset(
+    {"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Softplus", "Sqrt", "ReduceSumSquare"}
+    | {"ReduceL1", "ReduceL2", "Cosh"}
+)
+# Results of these are as little negative as their first input is.
+_KEEPS_SIGN = frozenset(
+    {
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Identity",
+        "Slice",
+        "Gather",
+        "Expand",
+        "Tile",
+    }
+    | {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "MaxPool", "AveragePool", "GlobalAveragePool"}
+    | {"GlobalMaxPool", "Floor", "Ceil", "Round", "LeakyRelu", "Dropout", "DepthToSpace", "SpaceToDepth"}
+)
+_DEEPEST = 6
+_LARGEST = 1 << 12
+
+
+def is_never_negative(value: ir.Value | None, left: int = _DEEPEST) -> bool:
+    """Whether every element of a float value is at least zero, or NaN; False where that is not plain."""
+    if value is None or left == 0:
+        return False
+    tensor = constants.constant(value)
+    if tensor is not None:
+        return tensor.size <= _LARGEST and bool((tensor.numpy() >= 0).all())
+    node = value.producer()
+    if node is None or node.domain != "" or value.index() != 0:
+        return False
+    if node.op_type in _NEVER_NEGATIVE:
+        return True
+    if node.op_type in _KEEPS_SIGN:
+        return is_never_negative(node.inputs[0], left - 1)
+    if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
+        return True
+    if node.op_type == "Div":
+        # A divisor of -0.0 would be "at least zero" too.
+        divisor = constants.uniform(node.inputs[1])
+        return divisor is not None and divisor > 0 and is_never_negative(node.inputs[0], left - 1)
+    if node.op_type in ("Add", "Mul", "Sum", "Min", "Concat"):
+        return all(is_never_negative(given, left - 1) for given in node.inputs)
+    if node.op_type == "Max":
+        return any(is_never_negative(given, left - 1) for given in node.inputs)
+    if node.op_type == "Pow":
+        return constants.uniform(node.inputs[1]) in (2, 4)
+    if node.op_type == "Clip":
+        bounds = clip_bounds(node, 11 if len(node.inputs) > 1 else 6)
+        return bounds is not None and min(bounds) >= 0
+    return False
+
+
+def clip_bounds(node: ir.Node, opset: int) -> tuple[float, float] | None:
+    """The constant bounds of a Clip; None where one is computed.
+
+    An absent bound is infinite from opset 11 on; before, it is the largest float32.
+    """
+    largest = math.inf if opset >= 11 else float(np.finfo(np.float32).max)
+    low, high = attribute(node, "min", -largest), attribute(node, "max", largest)
+    assert isinstance(low, int | float) and isinstance(high, int | float)
+    found = [float(low), float(high)]
+    for i, given in enumerate(node.inputs[1:3]):
+        if given is None:
+            continue
+        array = constants.array(given)
+        if array is None or array.size != 1:
+            return None
+        found[i] = float(array.reshape(()).astype(np.float64))
+    return found[0], found[1]
