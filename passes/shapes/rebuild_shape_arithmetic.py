@@ -5,8 +5,8 @@
 
 All small integer tensors of a graph whose elements are known expressions are one region, however they are
 computed. What other operators take from it is built anew, together, so that an expression is computed
-once; targets of Reshape and Expand take whichever of their equivalent contents is cheapest. A tensor whose old
-nodes are no dearer keeps them, and nothing happens unless fewer nodes are left.
+once; targets of Reshape and Expand take whichever of their equivalent contents is cheapest. A tensor whose
+old nodes are no dearer keeps them, and nothing happens unless fewer nodes are left.
 """
 
 from __future__ import annotations
