@@ -20,6 +20,7 @@ from graphopt.errors import MismatchError, ModelError
 from graphopt.ir.load import load
 from graphopt.ir.verifier import verify as verify_structure
 from graphopt.reporting.report import DroppedFiring, Report
+from graphopt.reporting.summary import summarize
 from graphopt.rewriting import Driver, Editor, FiringId, Trace, registry
 from graphopt.rewriting import pipeline as pipelines
 from graphopt.rewriting.opsets import OpsetPolicy
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
     import onnx
 
     from graphopt.targets import Target
-    from graphopt.verification import Verification
+    from graphopt.verification import Verification, Verifier
     from graphopt.verification.data import Data
 
 # A run that needs more repairs than this has a fault that dropping firings one by one won't mend.
 MOST_DROPS = 12
+
+# A rule that is guilty this often is wrong for this model: left out everywhere, it costs no more bisections.
+GUILTY_RULE = 2
 
 Progress = Callable[[str], None]
 OpsetChoice = Literal["auto", "keep"] | int
@@ -66,12 +70,27 @@ class _Run:
     explain: str | None
     progress: Progress | None
     policy: OpsetPolicy | None = None
+    denied: frozenset[FiringId] = frozenset()
+    denied_rules: frozenset[tuple[str, str]] = frozenset()
 
-    def once(
-        self, denied: frozenset[FiringId] = frozenset(), limit: int | None = None
-    ) -> tuple[ir.Model, Trace]:
+    def deny(self, guilty: FiringId) -> str:
+        """Leave a firing out from now on, or its whole rule; returns what the report calls it."""
+        place = guilty.place
+        self.denied |= {guilty}
+        same = sum(d.place.pass_name == place.pass_name and d.place.rule == place.rule for d in self.denied)
+        if same < GUILTY_RULE:
+            return str(guilty)
+        self.denied_rules |= {(place.pass_name, place.rule)}
+        return f"{place.pass_name}/{place.rule} everywhere"
+
+    def once(self, limit: int | None = None) -> tuple[ir.Model, Trace]:
         """The pipeline on a fresh copy of the source, less the denied firings."""
-        trace = Trace(limit=self.stop_after if limit is None else limit, denied=denied, explain=self.explain)
+        trace = Trace(
+            limit=self.stop_after if limit is None else limit,
+            denied=self.denied,
+            denied_rules=self.denied_rules,
+            explain=self.explain,
+        )
         self.policy = OpsetPolicy(self.opset, self.target)
         editor = Editor(self.source.clone(), target=self.target, trace=trace, opset_policy=self.policy)
         Driver(editor).run(self.pipeline, self.progress)
@@ -142,8 +161,16 @@ def optimize(
     verify_structure(result)
     assert run.policy is not None
     warnings.extend(f"opset raised from {old} to {new}" for old, new in run.policy.raised)
-    report = _report(
-        source, result, path, who, trace, verification, dropped, warnings, time.perf_counter() - start
+    report = summarize(
+        source,
+        result,
+        name=path.name if path is not None else source.graph.name or "model",
+        target=who.name,
+        trace=trace,
+        verification=verification,
+        dropped=dropped,
+        warnings=warnings,
+        seconds=time.perf_counter() - start,
     )
     return Result(result, report, trace)
 
@@ -197,7 +224,6 @@ def _verified(
         run.progress("verify")
     verifier = Verifier(run.source, path=path, data=data, seconds=seconds)
     found = verifier.check(result)
-    denied: frozenset[FiringId] = frozenset()
     while found.status == "mismatch":
         reason = found.mismatches[0].reason if found.mismatches else "the results differ"
         if len(dropped) >= MOST_DROPS or not trace.firings:
@@ -205,54 +231,24 @@ def _verified(
                 f"the result differs from the original and could not be repaired: {reason}",
                 hint=f"dropped so far: {', '.join(d.id for d in dropped) or 'nothing'}",
             )
-        guilty = _first_guilty(run, trace, denied, verifier)
-        denied |= {guilty}
-        dropped.append(DroppedFiring(str(guilty), guilty.place.pass_name, reason))
-        result, trace = run.once(denied)
+        guilty = _first_guilty(run, trace, verifier)
+        dropped.append(DroppedFiring(run.deny(guilty), guilty.place.pass_name, reason))
+        result, trace = run.once()
         found = verifier.check(result)
     return result, trace, found
 
 
-def _first_guilty(run: _Run, trace: Trace, denied: frozenset[FiringId], verifier: object) -> FiringId:
-    from graphopt.verification import Verifier
+def _first_guilty(run: _Run, trace: Trace, verifier: Verifier) -> FiringId:
     from graphopt.verification.bisection import bisect
 
-    assert isinstance(verifier, Verifier)
-
     def is_good(count: int) -> bool:
-        partial, _ = run.once(denied, limit=count)
+        partial, _ = run.once(limit=count)
         return verifier.check(partial).status != "mismatch"
 
     index = bisect(len(trace.firings), is_good)
     if index is None:
         raise MismatchError("the result differs from the original, but not when the run is repeated")
     return trace.firings[index].id
-
-
-def _report(
-    source: ir.Model,
-    result: ir.Model,
-    path: Path | None,
-    target: Target,
-    trace: Trace,
-    verification: Verification | None,
-    dropped: Sequence[DroppedFiring],
-    warnings: Sequence[str],
-    seconds: float,
-) -> Report:
-    from graphopt.reporting.summary import summarize
-
-    return summarize(
-        source,
-        result,
-        name=path.name if path is not None else source.graph.name or "model",
-        target=target.name,
-        trace=trace,
-        verification=verification,
-        dropped=dropped,
-        warnings=warnings,
-        seconds=seconds,
-    )
 
 
 __all__ = ["Result", "optimize"]

@@ -102,9 +102,28 @@ class Draft:
 
 
 def _attribute(name: str, value: object) -> ir.Attr:
+    """An attribute of a plain value.
+
+    The usual kinds are told apart here: onnx_ir's own conversion looks for protocols first, which takes
+    longer than making the node.
+    """
+    kind, kept = _plain_attribute(value)
+    return ir.convenience.convert_attribute(name, value) if kind is None else ir.Attr(name, kind, kept)  # type: ignore[arg-type]
+
+
+def _plain_attribute(value: object) -> tuple[ir.AttributeType | None, object]:
     if isinstance(value, np.ndarray):
-        value = ir.tensor(value)
-    return ir.convenience.convert_attribute(name, value)  # type: ignore[arg-type]
+        return ir.AttributeType.TENSOR, ir.Tensor(value)
+    if isinstance(value, int):
+        return ir.AttributeType.INT, int(value)
+    if isinstance(value, float):
+        return ir.AttributeType.FLOAT, value
+    if isinstance(value, list | tuple) and value:
+        if all(isinstance(v, int | np.integer) for v in value):
+            return ir.AttributeType.INTS, tuple(int(v) for v in value)
+        if all(isinstance(v, int | float) for v in value):
+            return ir.AttributeType.FLOATS, tuple(float(v) for v in value)
+    return None, value
 
 
 def as_mapping(old: ir.Value | ir.Node, new: Replacement) -> dict[ir.Value, ir.Value]:

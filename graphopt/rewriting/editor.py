@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import facts as operator_facts
+from graphopt.ir.constants import shape_of
 from graphopt.ir.inference import Facts, TensorFact
 from graphopt.ir.names import Names
 from graphopt.rewriting.draft import SHARED_BYTES, Draft
@@ -135,7 +136,7 @@ class Editor:
         """A constant that a node near `anchor` can use: an initializer, in a function a Constant node."""
         if isinstance(array, np.generic):
             array = np.asarray(array)  # Arithmetic on arrays of rank 0 gives numpy's scalars.
-        tensor = ir.tensor(array) if isinstance(array, np.ndarray) else array
+        tensor = ir.Tensor(array) if isinstance(array, np.ndarray) else array
         region = self.regions.get(anchor.graph) if anchor.graph is not None else None
         function = region.function if region is not None else None
         key: tuple[object, ...] | None = None
@@ -155,7 +156,10 @@ class Editor:
             value = node.outputs[0]
         else:
             value = ir.Value(
-                name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape)
+                name=name,
+                const_value=tensor,
+                type=ir.TensorType(tensor.dtype),
+                shape=ir.Shape(shape_of(tensor)),
             )
             self.model.graph.register_initializer(value)
         if key:

@@ -72,12 +72,14 @@ class Trace:
     Attributes:
         limit: At most this many firings (`--stop-after`); None: no limit.
         denied: Firings that must not happen. A place stays closed from the denied ordinal on.
+        denied_rules: (pass, rule) pairs that must not fire anywhere.
         explain: Name of the pass whose near misses are kept.
         misses: The near misses of that pass: (place, reason).
     """
 
     limit: int | None = None
     denied: frozenset[FiringId] = frozenset()
+    denied_rules: frozenset[tuple[str, str]] = frozenset()
     explain: str | None = None
     firings: list[Firing] = field(default_factory=list)
     misses: dict[Place, str] = field(default_factory=dict)
@@ -91,6 +93,8 @@ class Trace:
     def allow(self, place: Place) -> FiringId | None:
         """Whether a rewrite may happen here: its id, to be recorded afterwards, or None."""
         if self.limit is not None and len(self.firings) >= self.limit:
+            return None
+        if (place.pass_name, place.rule) in self.denied_rules:
             return None
         ordinal = self._asked[place]
         closed = self._closed.get(place)

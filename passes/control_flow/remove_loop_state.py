@@ -80,8 +80,8 @@ def _without_unchanged(scope: Scope, node: ir.Node, body: ir.Graph, index: int) 
 def _without(scope: Scope, node: ir.Node, body: ir.Graph, index: int) -> ir.Node:
     """A Loop with one state less takes the place of `node`."""
     following = body.outputs[1 + index]
-    del body.outputs[1 + index]
-    del body.inputs[2 + index]
+    body.outputs.pop(1 + index)  # `del` would leave the value marked as an output
+    body.inputs.pop(2 + index)
     producer = following.producer()
     if producer is not None and producer.graph is body and not following.uses():
         scope.remove(producer)

@@ -1,0 +1,44 @@
+import pytest
+
+from graphopt.testing import assert_rejects, assert_rewrites
+
+PASS = "convert-if-to-select"
+
+
+def choice(then: str, other: str, kind: str = "bool") -> str:
+    return f"""g (bool c, float a, float b) => ({kind} y) {{
+        y = If (c) <then_branch = t () => ({kind} u) {{ u = {then} }}, else_branch = e () => ({kind} w) {{ w = {other} }}> }}"""
+
+
+def result(body: str, kind: str = "bool") -> str:
+    return f"g (bool c, float a, float b) => ({kind} y) {{ {body} }}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (choice("Less(a, b)", "Constant <value = bool {0}> ()"), result("l = Less(a, b)  y = And(c, l)")),
+        (choice("Constant <value = bool {1}> ()", "Less(a, b)"), result("l = Less(a, b)  y = Or(c, l)")),
+        (choice("Exp(a)", "Neg(b)", "float"), result("l = Exp(a)  r = Neg(b)  y = Where(c, l, r)", "float")),
+    ],
+)
+def test_tiny_branches_are_computed_both(before, after):
+    assert_rewrites(PASS, before=before, after=after)
+
+
+def test_long_branches_stay():
+    text = choice("Exp(a)", "Neg(b)", "float").replace("u = Exp(a)", "p = Exp(a) q = Abs(p) r = Neg(q) u = Relu(r)")
+    assert_rejects(PASS, text)
+
+
+def test_large_values_stay():
+    text = """g (bool c, float[N] a) => (float[N] y) {
+        y = If (c) <then_branch = t () => (float[N] u) { u = Exp(a) }, else_branch = e () => (float[N] w) { w = Neg(a) }> }"""
+    assert_rejects(PASS, text)
+
+
+def test_branches_that_can_fail_stay():
+    text = """g (bool c, float[3] a, int64 n) => (float y) {
+        y = If (c) <then_branch = t () => (float u) { u = Gather(a, n) },
+                    else_branch = e () => (float w) { w = Constant <value = float {0}> () }> }"""
+    assert_rejects(PASS, text)
