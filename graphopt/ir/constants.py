@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import onnx_ir as ir
 
@@ -42,14 +44,14 @@ def _tensor(
 ) -> ir.TensorProtocol:
     """The value of attribute `name` of a Constant as a tensor."""
     if name == "value":
-        assert isinstance(value, ir.TensorProtocol), "the checker has seen the attribute's type"
-        return value
+        # The checker has seen the attribute's type, and asking a protocol takes 65 us a Constant.
+        return cast("ir.TensorProtocol", value)
     dims = (len(value),) if isinstance(value, tuple) else ()
     if "string" in name:
         texts = value if isinstance(value, tuple) else (value,)
         return ir.StringTensor([_bytes(text) for text in texts], shape=ir.Shape(dims))  # type: ignore[arg-type]
     dtype = np.float32 if "float" in name else np.int64
-    return ir.tensor(np.array(value, dtype=dtype).reshape(dims))
+    return ir.Tensor(np.array(value, dtype=dtype).reshape(dims))
 
 
 def array(value: ir.Value | None) -> np.ndarray | None:
