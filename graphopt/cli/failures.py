@@ -36,7 +36,7 @@ def about(file: str) -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise
     except Exception as error:
-        raise FileError(os.path.basename(file), error) from error
+        raise FileError(file, error) from error
 
 
 def exit_code_of(run: Callable[[], object]) -> int:
@@ -62,7 +62,9 @@ def failed(error: Exception) -> int:
     """Report an exception in one line and return its exit code."""
     file = ""
     if isinstance(error, FileError):
-        file, error = f"{error.file}: ", error.cause
+        # Loading names the file itself, by its whole path.
+        is_named = str(error.cause).startswith(error.file)
+        file, error = "" if is_named else f"{os.path.basename(error.file)}: ", error.cause
     if isinstance(error, GraphoptError):
         report(f"{file}{error}")
         return error.exit_code

@@ -40,6 +40,11 @@ def test_hint_follows_the_message_on_the_same_line(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "graphopt: model.onnx: first second; do that\n"
 
 
+def test_a_file_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code_of(raising(ModelError("/somewhere/model.onnx: is not an ONNX model")))
+    assert capsys.readouterr().err == "graphopt: /somewhere/model.onnx: is not an ONNX model\n"
+
+
 def test_a_fault_of_ours_leaves_a_crash_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(raising(KeyError("odd\nname"))) == 1
     (line,) = capsys.readouterr().err.splitlines()
