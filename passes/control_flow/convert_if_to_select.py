@@ -22,6 +22,9 @@ from graphopt.rewriting.bodies import inline_body
 MOST_NODES = 3
 MOST_ELEMENTS = 64
 
+# Element types for which every runtime has a Where; of bools, only what And and Or can say is chosen.
+SELECTABLE = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT32, ir.DataType.INT64)
+
 
 @dataclass(frozen=True)
 class ConvertIfToSelect(Pass):
@@ -50,24 +53,42 @@ def _is_small(scope: Scope, node: ir.Node) -> bool:
         return False
     if any(d != 1 for d in tested) or scope.facts.dtype(first) != scope.facts.dtype(second):
         return False
+    if scope.facts.dtype(first) not in SELECTABLE and not _is_logical(condition, first, second):
+        return False
     sizes = [d for d in dims if isinstance(d, int)]
     return len(sizes) == len(dims) and 0 < int(np.prod(sizes)) <= MOST_ELEMENTS
 
 
+def _is_logical(condition: ir.Value | None, first: ir.Value, second: ir.Value) -> bool:
+    """Whether the choice is an And (the else branch gives false) or an Or (the then branch gives true)."""
+    return condition is not None and (_gives(second, False, condition) or _gives(first, True, condition))
+
+
+def _gives(value: ir.Value, constant: bool, condition: ir.Value) -> bool:
+    """Whether a branch's result is this constant; the condition itself is, in the branch that it leads to."""
+    producer = value.producer()
+    while producer is not None and producer.op_type == "Identity" and producer.inputs[0] is not None:
+        value = producer.inputs[0]
+        producer = value.producer()
+    array = constants.array(value)
+    if array is not None:
+        return array.dtype == bool and bool((array == constant).all())
+    return value is condition
+
+
 def _select(scope: Scope, node: ir.Node) -> None:
     editor = scope.editor
-    chosen = [
-        inline_body(editor, node.attributes[name].as_graph(), node)[0]
-        for name in ("then_branch", "else_branch")
-    ]
     condition = node.inputs[0]
     assert condition is not None
-    known = [constants.array(value) for value in chosen]
+    branches = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
+    ends_false = _gives(branches[1].outputs[0], False, condition)
+    ends_true = _gives(branches[0].outputs[0], True, condition)
+    first, second = (inline_body(editor, branch, node)[0] for branch in branches)
     with scope.rewriting(node, "select") as draft:
-        if known[1] is not None and known[1].dtype == bool and not known[1].any():
-            result = op.And(condition, chosen[0])
-        elif known[0] is not None and known[0].dtype == bool and known[0].all():
-            result = op.Or(condition, chosen[1])
+        if ends_false:
+            result = op.And(condition, first)
+        elif ends_true:
+            result = op.Or(condition, second)
         else:
-            result = op.Where(condition, *chosen)
+            result = op.Where(condition, first, second)
         draft.replace(node, result)

@@ -26,8 +26,26 @@ def test_tiny_branches_are_computed_both(before, after):
     assert_rewrites(PASS, before=before, after=after)
 
 
+def test_the_condition_itself_is_false_where_the_else_branch_gives_it():
+    text = """g (bool p, float a, float b) => (bool y) {
+        c = Not(p)
+        y = If (c) <then_branch = t () => (bool u) { u = Less(a, b) },
+                    else_branch = e () => (bool w) { w = Identity(c) }> }"""
+    assert_rewrites(
+        f"({PASS},remove-dead-code)",
+        before=text,
+        after="g (bool p, float a, float b) => (bool y) { c = Not(p)  l = Less(a, b)  y = And(c, l) }",
+    )
+
+
+def test_a_choice_of_bools_that_is_no_and_stays():
+    assert_rejects(PASS, choice("Less(a, b)", "Less(b, a)"))
+
+
 def test_long_branches_stay():
-    text = choice("Exp(a)", "Neg(b)", "float").replace("u = Exp(a)", "p = Exp(a) q = Abs(p) r = Neg(q) u = Relu(r)")
+    text = choice("Exp(a)", "Neg(b)", "float").replace(
+        "u = Exp(a)", "p = Exp(a) q = Abs(p) r = Neg(q) u = Relu(r)"
+    )
     assert_rejects(PASS, text)
 
 
