@@ -64,16 +64,36 @@ class Difference:
 EQUAL = Difference(0.0)
 
 
-def difference(wanted: Answer, got: Answer, tolerances: dict[str, Tolerance] = TOLERANCES) -> Difference:
-    """Compare one output of two models."""
+def difference(
+    wanted: Answer, got: Answer, tolerances: dict[str, Tolerance] = TOLERANCES, scale: float = 0.0
+) -> Difference:
+    """Compare one output of two models.
+
+    Args:
+        wanted: What the original gave.
+        got: What the other gave.
+        tolerances: By name of the element type; types that are not in it must be equal.
+        scale: Largest magnitude of this output elsewhere, where this answer happens to be small.
+    """
     if isinstance(wanted, np.ndarray) and isinstance(got, np.ndarray):
-        return _arrays_differ(wanted, got, tolerances)
+        return _arrays_differ(wanted, got, tolerances, scale)
     if wanted is None or got is None:
         return EQUAL if wanted is got else Difference(np.inf, "an empty optional on one side only")
-    return _sequences(wanted, got, tolerances)
+    return _sequences(wanted, got, tolerances, scale)
 
 
-def _arrays_differ(wanted: Array, got: Array, tolerances: dict[str, Tolerance]) -> Difference:
+def magnitude(answer: Answer) -> float:
+    """The largest finite magnitude of an output of floats; 0 for other types."""
+    largest = 0.0
+    for array in _arrays([answer]):
+        if array.dtype.name in TOLERANCES and not array.dtype.name.startswith("complex"):
+            finite = np.abs(array.astype(np.float64))
+            finite = finite[np.isfinite(finite)]
+            largest = max(largest, float(finite.max()) if finite.size else 0.0)
+    return largest
+
+
+def _arrays_differ(wanted: Array, got: Array, tolerances: dict[str, Tolerance], scale: float) -> Difference:
     if wanted.dtype != got.dtype:
         return Difference(np.inf, f"{wanted.dtype} became {got.dtype}")
     if wanted.shape != got.shape:
@@ -82,9 +102,9 @@ def _arrays_differ(wanted: Array, got: Array, tolerances: dict[str, Tolerance]) 
     if tolerance is None:
         return _exact(wanted, got)
     if wanted.dtype.name.startswith("complex"):
-        parts = (difference(_part(wanted, p), _part(got, p), tolerances) for p in ("real", "imag"))
+        parts = (difference(_part(wanted, p), _part(got, p), tolerances, scale) for p in ("real", "imag"))
         return max(parts, key=lambda d: (d.reason is not None, d.error))
-    return _floats(wanted, got, tolerance)
+    return _floats(wanted, got, tolerance, scale)
 
 
 def varies(answers: Sequence[Answer]) -> bool:
@@ -117,14 +137,14 @@ def _arrays(answers: Sequence[Answer]) -> list[Array]:
     return found
 
 
-def _sequences(wanted: Answer, got: Answer, tolerances: dict[str, Tolerance]) -> Difference:
+def _sequences(wanted: Answer, got: Answer, tolerances: dict[str, Tolerance], scale: float) -> Difference:
     if not isinstance(wanted, list) or not isinstance(got, list):
         return Difference(np.inf, "a sequence on one side only")
     if len(wanted) != len(got):
         return Difference(np.inf, f"a sequence of {len(wanted)} became one of {len(got)}")
     worst = EQUAL
     for i, (a, b) in enumerate(zip(wanted, got, strict=True)):
-        found = difference(a, b, tolerances)
+        found = difference(a, b, tolerances, scale)
         if found.reason is not None:
             return Difference(found.error, f"element {i}: {found.reason}")
         worst = max(worst, found, key=lambda d: d.error)
@@ -143,7 +163,7 @@ def _exact(wanted: Array, got: Array) -> Difference:
     return Difference(float(np.mean(differs)), _at(wanted, got, differs))
 
 
-def _floats(wanted: Array, got: Array, tolerance: Tolerance) -> Difference:
+def _floats(wanted: Array, got: Array, tolerance: Tolerance, scale: float) -> Difference:
     if not wanted.size:
         return EQUAL
     x, y = wanted.astype(np.float64), got.astype(np.float64)
@@ -154,7 +174,7 @@ def _floats(wanted: Array, got: Array, tolerance: Tolerance) -> Difference:
         return Difference(np.inf, _at(wanted, got, odd))
     x, y = np.where(finite, x, 0.0), np.where(finite, y, 0.0)
     distance = np.abs(x - y)
-    scale = max(float(np.abs(x).max()), SMALLEST_SCALE)
+    scale = max(scale, float(np.abs(x).max()), SMALLEST_SCALE)
     error = float(distance.max()) / scale
     beyond = distance > tolerance.relative * np.abs(x) + tolerance.scaled * scale
     if not beyond.any():

@@ -10,12 +10,12 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.verification.compare import Answer, varies
+from graphopt.verification.compare import Answer, magnitude, varies
 from graphopt.verification.flow import Flow, nodes_of
 from graphopt.verification.isolation import can_isolate, crash_of
 from graphopt.verification.judge import Feeds, JudgeError
@@ -59,16 +59,29 @@ class Sample:
 
     Attributes:
         sizes: Sizes of the dynamic dims by name.
+        scales: Largest magnitude of each output over the samples that belong together.
     """
 
     feeds: Feeds
     sizes: dict[str, int]
     outputs: tuple[Answer, ...]
+    scales: tuple[float, ...] = ()
 
     @property
     def elements(self) -> int:
         """How many numbers go in."""
         return sum(a.size for a in self.feeds.values() if isinstance(a, np.ndarray))
+
+
+def with_scales(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, each with the scales of all.
+
+    An answer that is small by chance carries the rounding of its kind all the same: a sigmoid of 1e-6 is as
+    uncertain as one of 0.5.
+    """
+    columns = zip(*(map(magnitude, s.outputs) for s in samples), strict=True)
+    scales = tuple(max(column) for column in columns)
+    return [replace(s, scales=scales) for s in samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,7 @@ def find_samples(model: ir.Model, run: Run, *, seconds: float, seed: int) -> Sam
     """
     search = _Search(model, run, time.perf_counter() + seconds, seed)
     search.sample()
-    return Samples(tuple(search.found), search.skipped, search.reason, tuple(search.notes))
+    return Samples(tuple(with_scales(search.found)), search.skipped, search.reason, tuple(search.notes))
 
 
 class _Search:

@@ -17,8 +17,9 @@ from graphopt.verification.data import Data, given_samples
 from graphopt.verification.flow import nodes_of
 from graphopt.verification.isolation import crash_of
 from graphopt.verification.judge import Judge, JudgeError, load_onnxruntime, load_reference
-from graphopt.verification.sampling import ZERO_SECONDS, Sample, find_samples
+from graphopt.verification.sampling import ZERO_SECONDS, Sample, find_samples, with_scales
 from graphopt.verification.signature import inputs_of
+from graphopt.verification.stability import Stability
 
 _Loader: TypeAlias = Callable[[ir.Model | Path], Judge]
 Status = Literal["verified", "unverified", "mismatch"]
@@ -29,6 +30,7 @@ QUANTIZED = TOLERANCES | {"float32": Tolerance(5e-2, 5e-2), "float16": Tolerance
 QUANTIZED_NOTE = (
     "rounding in this quantized model amplifies differences: held to 5 % of an output's largest value"
 )
+UNSTABLE_NOTE = "output '{}' not judged at {}: the original moves as much when its inputs move by 1e-6"
 _QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 
 
@@ -89,6 +91,7 @@ class _Original:
     judge: str
     samples: tuple[Sample, ...]
     skipped: int
+    stability: Stability
     random: frozenset[str]
     silent: bool  # no output says anything: all are random, empty, NaN or constant
     notes: tuple[str, ...]
@@ -99,10 +102,11 @@ class Verifier:
     """Compares candidates with one original, whose samples and answers are computed once.
 
     Args:
-        original: The model as it was read; it must stay unchanged until `prepare` has run.
+        original: The model as it was read; it must stay unchanged as long as the verifier is used.
         path: Its file; onnxruntime then reads it by itself, so that faults of our own reading show as well.
         data: The user's samples: an .npz file, a folder of them, or feeds. They are compared beside our own.
-        seconds: Limit for finding samples and for each check; one sample is always compared.
+        seconds: Half of it is the limit for finding samples, half for each check; one sample is always
+            compared.
         seed: Of everything random.
     """
 
@@ -158,8 +162,10 @@ class Verifier:
 
     def _prepare(self) -> _Original:
         load, judge, reasons = self._judge()
+        stability = Stability(lambda: load(self._path or self._model))
+        nothing = _Original(load, "", (), 0, stability, frozenset(), True, tuple(reasons), 0.0)
         if judge is None:
-            return _Original(load, "", (), 0, frozenset(), True, tuple(reasons), 0.0)
+            return nothing
         given, given_reason = self._run_given(judge)
         if self._data is not None and not given:
             raise MismatchError(
@@ -169,12 +175,12 @@ class Verifier:
         sampled = find_samples(self._model, judge.run, seconds=self._seconds / 2, seed=self._seed)
         samples = (*given, *sampled.found)
         if not samples:
-            reasons = [f"no sampled size is legal: {sampled.reason}"]
-            return _Original(load, judge.name, (), sampled.skipped, frozenset(), True, tuple(reasons), 0.0)
+            reason = f"no sampled size is legal: {sampled.reason}"
+            return replace(nothing, judge=judge.name, skipped=sampled.skipped, notes=(reason,))
         random, notes = self._meaning(judge, samples)
         silent = len(notes) >= len(self._outputs)
         notes = (*notes, *sampled.notes)
-        return _Original(load, judge.name, samples, sampled.skipped, random, silent, notes, 0.0)
+        return _Original(load, judge.name, samples, sampled.skipped, stability, random, silent, notes, 0.0)
 
     def _judge(self) -> tuple[_Loader, Judge | None, list[str]]:
         """The first judge that loads the original, and why others don't.
@@ -203,7 +209,7 @@ class Verifier:
                 found.append(Sample(sample.feeds, sample.sizes, tuple(judge.run(sample.feeds))))
             except JudgeError as error:
                 reason = f"{sample.source}: {error}"
-        return found, reason
+        return with_scales(found), reason
 
     def _meaning(self, judge: Judge, samples: Sequence[Sample]) -> tuple[frozenset[str], tuple[str, ...]]:
         """Outputs that differ from run to run, and notes on those that say nothing."""
@@ -258,49 +264,54 @@ class Verifier:
     def _compare_samples(self, original: _Original, judge: Judge, base: Verification) -> Verification:
         errors: dict[str, float] = {}
         sizes: list[dict[str, int]] = []
-        notes, widened, count = list(original.notes), False, 0
-        end = time.perf_counter() + self._seconds
+        said: dict[str, None] = dict.fromkeys(original.notes)
+        count, status = 0, base.status
+        end = time.perf_counter() + self._seconds / 2
         for sample in sorted(original.samples, key=lambda s: s is not self._telltale):
             if count and time.perf_counter() > end:
-                notes.append(f"time limit: {count} of {len(original.samples)} samples compared")
+                said[f"time limit: {count} of {len(original.samples)} samples compared"] = None
                 break
-            mismatches, wide = self._compare_sample(original, judge, sample, errors)
-            count, widened = count + 1, widened or wide
+            mismatches, notes = self._compare_sample(original, judge, sample, errors)
+            said.update(dict.fromkeys(notes))
+            count += 1
             if sample.sizes not in sizes:
                 sizes.append(sample.sizes)
             if mismatches:
                 self._telltale = sample
-                return replace(
-                    base, status="mismatch", samples=count, sizes=tuple(sizes), errors=errors,
-                    mismatches=mismatches, notes=tuple(notes),
-                )  # fmt: skip
-        if widened:
-            notes.append(QUANTIZED_NOTE)
-        status: Status = "unverified" if original.silent else "verified"
+                base, status = replace(base, mismatches=tuple(mismatches)), "mismatch"
+                break
+        if status != "mismatch" and errors and not original.silent:
+            status = "verified"
         return replace(
-            base, status=status, samples=count, sizes=tuple(sizes), errors=errors, notes=tuple(notes)
+            base, status=status, samples=count, sizes=tuple(sizes), errors=errors, notes=tuple(said)
         )
 
     def _compare_sample(
         self, original: _Original, judge: Judge, sample: Sample, errors: dict[str, float]
-    ) -> tuple[tuple[Mismatch, ...], bool]:
-        """Mismatches of one sample, and whether the wide bound of quantized models was needed."""
+    ) -> tuple[list[Mismatch], list[str]]:
+        """Mismatches of one sample, and what else there is to say of it."""
         try:
             answers = judge.run(sample.feeds)
         except JudgeError as error:
-            return (Mismatch("", sample.sizes, float("inf"), f"the result fails: {error}"),), False
-        found, widened = [], False
-        for name, wanted, got in zip(self._outputs, sample.outputs, answers, strict=True):
-            here = difference(wanted, got)
+            return [Mismatch("", sample.sizes, float("inf"), f"the result fails: {error}")], []
+        found, notes = [], []
+        for i, (name, wanted, got) in enumerate(zip(self._outputs, sample.outputs, answers, strict=True)):
+            scale = sample.scales[i]
+            here = difference(wanted, got, scale=scale)
             if name in original.random:
                 here = _type_difference(wanted, got)
+            elif here.reason is not None and original.stability.explains(sample, i, here.error):
+                notes.append(
+                    UNSTABLE_NOTE.format(name, ", ".join(f"{k}={v}" for k, v in sample.sizes.items()))
+                )
+                continue
             elif here.reason is not None and self._tolerances is not None:
-                here = difference(wanted, got, self._tolerances)
-                widened = widened or here.reason is None
+                here = difference(wanted, got, self._tolerances, scale)
+                notes += [QUANTIZED_NOTE] if here.reason is None else []
             errors[name] = max(errors.get(name, 0.0), here.error)
             if here.reason is not None:
                 found.append(Mismatch(name, sample.sizes, here.error, here.reason))
-        return tuple(found), widened
+        return found, notes
 
 
 def _load(load: _Loader, candidate: ir.Model | Path) -> Judge:
