@@ -82,9 +82,9 @@ class _Worklist:
             merged = {e.order: e for e in (*known, *entries)}
             self.pending[node] = [merged[o] for o in sorted(merged)]
 
-    def add_downstream(self, node: ir.Node, depth: int) -> None:
-        """Add a changed node and what it can matter to, each with the rules that look so far up."""
-        seen, front = {node}, [node]
+    def add_downstream(self, changed: list[ir.Node], depth: int) -> None:
+        """Add changed nodes and what they can matter to, each with the rules that look so far up."""
+        seen, front = set(changed), changed
         for distance in range(depth):
             following: list[ir.Node] = []
             for current in front:
@@ -165,14 +165,21 @@ class Driver:
         now = self.editor.clock
         statistics = self.editor.trace.statistics
         clock = time.perf_counter
-        while (item := work.pop()) is not None:
+        while True:
+            item = work.pop()
+            if item is None:
+                # What many firings touched is looked at once, after what was waiting anyway.
+                if self.editor.clock == now:
+                    break
+                work.add_downstream(self.editor.touched_since(now), depth)
+                now = self.editor.clock
+                continue
             node, waiting = item
             for entry in waiting:
                 start = clock()
                 fired = self._try(entry, node)
                 statistics[entry.owner.name].seconds += clock() - start
                 if fired:
-                    now = self._revisit(work, now, depth)
                     if node.graph is not None:
                         work.add(node, work.index.at(node))
                     break
@@ -190,13 +197,7 @@ class Driver:
                 work.add(node, chosen.at(node))
         known = {self._seen[p.name] for p in group.passes if p.name in self._seen}
         if known:
-            for node in self.editor.touched_since(min(known)):
-                work.add_downstream(node, depth)
-
-    def _revisit(self, work: _Worklist, since: int, depth: int) -> int:
-        for node in self.editor.touched_since(since):
-            work.add_downstream(node, depth)
-        return self.editor.clock
+            work.add_downstream(self.editor.touched_since(min(known)), depth)
 
     def _try(self, entry: _Entry, node: ir.Node) -> bool:
         """One rule at one node: True if it fired."""
