@@ -46,6 +46,30 @@ def test_matmul_and_add():
     removes("c = MatMul (a, w)", W, W, "y = MatMul (x, w)")
 
 
+def test_matrix_of_several_products():
+    head = "(float[B,S,2] x) => (float[B,S,3] y, float[B,S,3] z)"
+    assert_rewrites(
+        PASS,
+        before=f"g {head} <{W}, {B}> {{ a = Reshape (x, [-1, 2])  c = Gemm (a, w, b)  d = Gemm (a, w)  "
+        f"{TARGET}  y = Reshape (c, q)  z = Reshape (d, q) }}",
+        after=f"g {head} <{W}, {B}> {{ c = MatMul (x, w)  y = Add (c, b)  z = MatMul (x, w) }}",
+        exact=False,
+    )
+
+
+def test_columns_that_are_parted_keep_their_reshape():
+    head = "(float[B,S,2] x) => (float[B,S,3,1] y)"
+    assert_rewrites(
+        PASS,
+        before=f"g {head} <{W}> {{ a = Reshape (x, [-1,2])  c = Gemm (a, w)  s = Shape <end = 2> (x)  "
+        "q = Concat <axis = 0> (s, [3, 1])  y = Reshape (c, q) }",
+        after=f"g {head} <{W}> {{ c = MatMul (x, w)  s = Shape <end = 2> (x)  "
+        "q = Concat <axis = 0> (s, [3, 1])  y = Reshape (c, q) }",
+        exact=False,
+        sizes=[{"B": 2, "S": 3}, {"B": 0, "S": 3}],
+    )
+
+
 def gemm_between(first, last):
     return f"a = Reshape (x, {first})  c = Gemm (a, w, b)  y = Reshape (c, {last})"
 
@@ -53,6 +77,8 @@ def gemm_between(first, last):
 @pytest.mark.parametrize(
     ("head", "bias", "nodes", "reason"),
     [
+        # With a bias there would be as many operators as before.
+        ("(float[2,1,2] x) => (float[2,1,3,1] y)", B, gemm_between("[-1,2]", "[2,1,3,1]"), OTHER_SHAPE),
         # The rows are parted in another way.
         (HEAD, B, gemm_between("[-1,2]", "[1,-1,3]"), OTHER_SHAPE),
         # The last axis is joined too.
