@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,11 +17,11 @@ import onnx_ir as ir
 
 from graphopt import targets
 from graphopt.errors import MismatchError, ModelError
-from graphopt.ir.load import load
+from graphopt.ir.load import from_proto, load
 from graphopt.ir.verifier import verify as verify_structure
 from graphopt.reporting.report import DroppedFiring, Report
 from graphopt.reporting.summary import summarize
-from graphopt.rewriting import Driver, Editor, FiringId, Trace, registry
+from graphopt.rewriting import Driver, Editor, FiringId, PassFault, Trace, registry
 from graphopt.rewriting import pipeline as pipelines
 from graphopt.rewriting.opsets import OpsetPolicy
 from graphopt.rewriting.pipeline import Pipeline
@@ -72,6 +72,7 @@ class _Run:
     policy: OpsetPolicy | None = None
     denied: frozenset[FiringId] = frozenset()
     denied_rules: frozenset[tuple[str, str]] = frozenset()
+    faults: list[str] = field(default_factory=list)
 
     def deny(self, guilty: FiringId) -> str:
         """Leave a firing out from now on, or its whole rule; returns what the report calls it."""
@@ -84,7 +85,15 @@ class _Run:
         return f"{place.pass_name}/{place.rule} everywhere"
 
     def once(self, limit: int | None = None) -> tuple[ir.Model, Trace]:
-        """The pipeline on a fresh copy of the source, less the denied firings."""
+        """The pipeline on a fresh copy of the source, less what is denied; a pass that fails is left out."""
+        while True:
+            try:
+                return self._once(limit)
+            except PassFault as fault:
+                self.faults.append(f"{fault}; it was left out")
+                self.pipeline = self.pipeline.without([fault.pass_name])
+
+    def _once(self, limit: int | None) -> tuple[ir.Model, Trace]:
         trace = Trace(
             limit=self.stop_after if limit is None else limit,
             denied=self.denied,
@@ -160,6 +169,8 @@ def optimize(
         result, trace, verification = _verified(run, result, trace, path, data, verify_seconds, dropped)
     verify_structure(result)
     assert run.policy is not None
+    warnings.extend(run.faults)
+    warnings.extend(f"rule {name} failed and did not fire: {error}" for name, error in trace.faults.items())
     warnings.extend(f"opset raised from {old} to {new}" for old, new in run.policy.raised)
     report = summarize(
         source,
@@ -181,9 +192,7 @@ def _source(model: str | Path | ir.Model | onnx.ModelProto) -> tuple[ir.Model, P
     if isinstance(model, ir.Model):
         verify_structure(model)
         return model, None
-    loaded = ir.from_proto(model)
-    verify_structure(loaded)
-    return loaded, None
+    return from_proto(model), None
 
 
 def _prepared(

@@ -151,7 +151,7 @@ def run_pass(
     trace = trace or Trace(explain=name.partition("{")[0])
     who = targets.find(target)
     editor = Editor(model, target=who, trace=trace, opset_policy=OpsetPolicy(opset, who))  # type: ignore[arg-type]
-    Driver(editor, after_group=lambda e: verifier.verify(e.model)).run(pipelines.parse(name))
+    Driver(editor, strict=True, after_group=lambda e: verifier.verify(e.model)).run(pipelines.parse(name))
     return trace
 
 

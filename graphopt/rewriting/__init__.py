@@ -1,6 +1,6 @@
 """How a graph changes: patterns, rules, passes, pipelines, and the driver that applies them."""
 
-from graphopt.rewriting.driver import Driver, RulesFight
+from graphopt.rewriting.driver import Driver, PassFault, RulesFight
 from graphopt.rewriting.editor import Editor
 from graphopt.rewriting.match import (
     HAS_OTHER_CONSUMERS,
@@ -34,6 +34,7 @@ __all__ = [
     "Group",
     "Match",
     "Pass",
+    "PassFault",
     "PassStatistics",
     "Pipeline",
     "Place",

@@ -37,6 +37,18 @@ class RulesFight(GraphoptError):
     """Two rules undo each other: a fault of ours."""
 
 
+class PassFault(GraphoptError):
+    """A pass raised what it should not: the model it was editing can't be trusted.
+
+    Attributes:
+        pass_name: The pass.
+    """
+
+    def __init__(self, pass_name: str, error: Exception) -> None:
+        super().__init__(f"pass {pass_name} failed: {type(error).__name__}: {error}")
+        self.pass_name = pass_name
+
+
 class OpsetRaised(Exception):
     """The model was converted under the driver's feet: the group starts over."""
 
@@ -110,10 +122,20 @@ class _Worklist:
 
 
 class Driver:
-    """Applies pipelines to one editor's model."""
+    """Applies pipelines to one editor's model.
 
-    def __init__(self, editor: Editor, *, after_group: Callable[[Editor], None] | None = None) -> None:
+    Args:
+        editor: The model.
+        strict: Let faults of rules through. Otherwise a rule that raises does not fire there, and the
+            trace keeps what it raised.
+        after_group: Called after each group.
+    """
+
+    def __init__(
+        self, editor: Editor, *, strict: bool = False, after_group: Callable[[Editor], None] | None = None
+    ) -> None:
         self.editor = editor
+        self._strict = strict
         self._after_group = after_group
         self._seen: dict[str, int] = {}
         self._rested: dict[str, int] = {}
@@ -149,7 +171,14 @@ class Driver:
         while True:
             start = self.editor.clock
             for owner in runners:
-                self._run_pass(owner)
+                try:
+                    self._run_pass(owner)
+                except GraphoptError:
+                    raise
+                except Exception as error:
+                    if self._strict:
+                        raise
+                    raise PassFault(owner.name, error) from error
             self._apply_rules(group, entries)
             if self.editor.clock == start or not runners:
                 return
@@ -201,6 +230,23 @@ class Driver:
 
     def _try(self, entry: _Entry, node: ir.Node) -> bool:
         """One rule at one node: True if it fired."""
+        draft = Draft(self.editor, node)
+        try:
+            return self._fire(entry, node, draft)
+        except NotExpressible as error:
+            draft.discard()
+            return self._reject(entry, node, Rejection(str(error)))
+        except (GraphoptError, OpsetRaised):
+            raise
+        except Exception as error:
+            if self._strict:
+                raise
+            # Nothing was put in place yet: the graph is as it was.
+            draft.discard()
+            self.editor.trace.faults.setdefault(f"{entry.owner.name}/{entry.rule.name}", repr(error))
+            return False
+
+    def _fire(self, entry: _Entry, node: ir.Node, draft: Draft) -> bool:
         editor = self.editor
         place = Match(editor, entry.owner, node)
         extra = entry.rule.find(place)
@@ -217,13 +263,8 @@ class Driver:
         identity = editor.allow(entry.owner, entry.rule.name, node)
         if identity is None:
             return False
-        draft = Draft(editor, node)
-        try:
-            with building(draft):
-                built = entry.rule.replace(place, extra)
-        except NotExpressible as error:
-            draft.discard()
-            return self._reject(entry, node, Rejection(str(error)))
+        with building(draft):
+            built = entry.rule.replace(place, extra)
         if built is None or isinstance(built, Rejection):
             draft.discard()
             return self._reject(entry, node, built) if built is not None else False

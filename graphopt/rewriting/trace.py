@@ -75,6 +75,7 @@ class Trace:
         denied_rules: (pass, rule) pairs that must not fire anywhere.
         explain: Name of the pass whose near misses are kept.
         misses: The near misses of that pass: (place, reason).
+        faults: What rules raised that should not have: pass/rule and the exception.
     """
 
     limit: int | None = None
@@ -83,6 +84,7 @@ class Trace:
     explain: str | None = None
     firings: list[Firing] = field(default_factory=list)
     misses: dict[Place, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     statistics: dict[str, PassStatistics] = field(default_factory=lambda: defaultdict(PassStatistics))
     _asked: Counter[Place] = field(default_factory=Counter)
     _closed: dict[Place, int] = field(default_factory=dict)

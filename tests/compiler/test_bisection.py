@@ -45,7 +45,9 @@ TEXT = """g (float[N] x) => (float[N] y) {
 def test_wrong_firings_are_dropped_and_right_ones_stay():
     model = model_from_text(TEXT)
     result = optimize(model, passes=WrongNowAndThenForTest.name)
-    assert sorted(operators_of(result.model)) == sorted(["Max", "Sigmoid", "Add", "Max", "Neg", "Add", "Neg", "Max"])
+    assert sorted(operators_of(result.model)) == sorted(
+        ["Max", "Sigmoid", "Add", "Max", "Neg", "Add", "Neg", "Max"]
+    )
     dropped = [d.id for d in result.report.dropped]
     rule_name = f"{WrongNowAndThenForTest.name}/twice-is-square"
     assert dropped == [f"{rule_name}@c#0", f"{rule_name} everywhere"]

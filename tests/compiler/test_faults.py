@@ -1,0 +1,53 @@
+"""A pass that raises is left out and named; the model comes out right all the same."""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import pytest
+
+from graphopt.compiler import optimize
+from graphopt.rewriting import Match, Pass, Scope, op, rule_on
+from graphopt.testing import model_from_text, operators_of, run_pass
+
+TEXT = "g (float[N] x) => (float[N] y) { a = Relu(x)  y = Relu(a) }"
+
+
+@rule_on("Relu")
+def raising_rule(m: Match) -> ir.Value:
+    """Relu(x) -> an exception."""
+    op.Abs(m.root.inputs[0])
+    raise ZeroDivisionError("of the rule")
+
+
+@dataclass(frozen=True)
+class RaisingRuleForTest(Pass):
+    """Raises at every Relu."""
+
+    name = "raising-rule-for-test"
+    stage = "on-request"
+    rules = (raising_rule,)
+
+
+@dataclass(frozen=True)
+class RaisingRunForTest(Pass):
+    """Breaks the graph, then raises."""
+
+    name = "raising-run-for-test"
+    stage = "on-request"
+
+    def run(self, scope: Scope) -> None:
+        scope.replace(scope.graph[1].outputs[0], scope.graph[0].outputs[0])
+        raise ZeroDivisionError("of the run")
+
+
+@pytest.mark.parametrize("cls", [RaisingRuleForTest, RaisingRunForTest])
+def test_the_fault_is_a_warning_and_the_rest_of_the_pipeline_runs(cls):
+    result = optimize(model_from_text(TEXT), passes=f"{cls.name},remove-dead-code")
+    assert operators_of(result.model) == ["Relu", "Relu"]
+    assert any("ZeroDivisionError" in w and cls.name in w for w in result.report.warnings)
+
+
+@pytest.mark.parametrize("cls", [RaisingRuleForTest, RaisingRunForTest])
+def test_tests_see_the_exception_itself(cls):
+    with pytest.raises(ZeroDivisionError):
+        run_pass(cls.name, model_from_text(TEXT))
