@@ -17,7 +17,7 @@ import onnx_ir as ir
 from graphopt.errors import GraphoptError
 from graphopt.rewriting.draft import Draft, as_mapping
 from graphopt.rewriting.editor import Editor
-from graphopt.rewriting.match import NEEDS_OPSET, WOULD_NEED_IDENTITY, Match, Rejection
+from graphopt.rewriting.match import NEEDS_OPSET, WOULD_NEED_IDENTITY, Match, Rejection, Replacement
 from graphopt.rewriting.operators import building
 from graphopt.rewriting.passes import Pass
 from graphopt.rewriting.pipeline import Group, Pipeline
@@ -257,6 +257,9 @@ class Driver:
         if isinstance(extra, Rejection):
             return self._reject(entry, node, extra)
         if entry.rule.opset > place.opset:
+            refusal = self._tried(entry, place, extra)
+            if refusal is None or isinstance(refusal, Rejection):
+                return self._reject(entry, node, refusal) if refusal is not None else False
             if not editor.raise_opset(entry.rule.opset):
                 return self._reject(entry, node, Rejection(f"{NEEDS_OPSET}: {entry.rule.opset}"))
             raise OpsetRaised
@@ -279,6 +282,19 @@ class Driver:
         editor.commit(draft, identity, place)
         self._watch()
         return True
+
+    def _tried(
+        self, entry: _Entry, place: Match, extra: tuple[object, ...]
+    ) -> Replacement | Rejection | None:
+        """What the rule would build, thrown away: the opset is raised for nothing less."""
+        if entry.rule.pattern is not None:
+            return ()
+        draft = Draft(self.editor, place.root)
+        try:
+            with building(draft):
+                return entry.rule.replace(place, extra)
+        finally:
+            draft.discard()
 
     def _reject(self, entry: _Entry, node: ir.Node, rejection: Rejection) -> bool:
         trace = self.editor.trace

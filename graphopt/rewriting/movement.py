@@ -15,7 +15,7 @@ import onnx_ir as ir
 from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import Dim, exact_quotient
 from graphopt.ir.regions import Movement, depth_to_space, space_to_depth
-from graphopt.ir.relabelling import RELABELLINGS, Relabelling, relabelling
+from graphopt.ir.relabelling import RELABELLINGS, Relabelling, positive_atoms, relabelling
 from graphopt.rewriting.operators import op
 
 __all__ = ["Chain", "Cost", "cost_of", "spelled", "written"]
@@ -66,9 +66,10 @@ def spelled(
         None where every chain would need a shape computed when the model runs.
     """
     result = movement.result
+    positive = positive_atoms([-1 if axis == inferred else 1 for axis in range(len(result))], result)
 
     def last(dims: Dims) -> Chain | None:
-        found = relabelling(dims, result, opset, inferred)
+        found = relabelling(dims, result, opset, positive)
         if found is not None:
             return (found,) if found.op_type else ()
         return (OwnTarget(),) if own_target else None

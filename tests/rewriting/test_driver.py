@@ -285,3 +285,31 @@ def test_editor_index_follows_what_happens():
     editor = Editor(model, target=targets.find("onnx"))
     Driver(editor).run(pipeline.parse(NEGATION))
     assert list(editor.index["", "Neg"]) == [n for n in model.graph if n.op_type == "Neg"]
+
+
+def test_opset_is_raised_only_for_a_rule_that_fires():
+    from graphopt.rewriting import Rejection
+
+    @rule_on("Relu", opset=20)
+    def sometimes(m: Match) -> ir.Value | Rejection | None:
+        """Relu(Neg(x)) -> Gelu(x)."""
+        source = m.root.inputs[0].producer()
+        if source is None:
+            return None
+        return op.Gelu(source.inputs[0]) if source.op_type == "Neg" else Rejection("not negated")
+
+    @dataclass(frozen=True)
+    class SometimesForTest(Pass):
+        """Needs opset 20, where it fires."""
+
+        name = "sometimes-for-test"
+        stage = "on-request"
+        rules = (sometimes,)
+
+    def version(body: str) -> int:
+        model = model_from_text(f"g (float[N] x) => (float[N] y) {{ {body} }}", opset=13)
+        run_pass(SometimesForTest.name, model, opset="auto")
+        return model.graph.opset_imports[""]
+
+    assert version("y = Relu(x)") == version("a = Abs(x) y = Relu(a)") == 13
+    assert version("a = Neg(x) y = Relu(a)") == 23
