@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.dims import Dim, low, product
+from graphopt.ir.dims import Dim, low, product, terms_of
+from graphopt.ir.dims.expression import Atom, of_atom
 
 __all__ = [
     "RELABELLINGS",
     "Relabelling",
+    "at_least_one",
     "constant_target",
     "is_relabelling",
+    "positive_atoms",
     "relabelling",
     "reshape_targets",
 ]
@@ -50,15 +53,16 @@ def is_relabelling(node: ir.Node | None) -> bool:
     return node is not None and node.op_type in RELABELLINGS and node.domain == ""
 
 
-def relabelling(source: Dims, result: Dims, opset: int, inferred: int | None = None) -> Relabelling | None:
+def relabelling(
+    source: Dims, result: Dims, opset: int, positive: frozenset[Atom] = frozenset()
+) -> Relabelling | None:
     """The node that turns dims `source` into `result`, with constant numbers only.
 
     Args:
         source: Dims of the tensor.
         result: Dims that it is to have; a legal run has as many elements in both.
         opset: Version of the default domain.
-        inferred: A place of `result` that the model itself leaves to be inferred (-1): where it runs,
-            the product of the other dims is not 0.
+        positive: Atoms that are at least 1 wherever the model runs (see `positive_atoms`).
 
     Returns:
         None where the numbers depend on the run, or 0 could not be told from "copy".
@@ -71,7 +75,7 @@ def relabelling(source: Dims, result: Dims, opset: int, inferred: int | None = N
     axes = _inserted(result, source)
     if axes is not None:
         return Relabelling("Squeeze", axes)
-    target = constant_target(source, result, opset, inferred)
+    target = constant_target(source, result, opset, positive)
     if target is not None:
         return target
     if len(result) == 2:
@@ -96,7 +100,7 @@ def _inserted(source: Dims, result: Dims) -> tuple[int, ...] | None:
 
 
 def constant_target(
-    source: Dims, result: Dims, opset: int, inferred: int | None = None
+    source: Dims, result: Dims, opset: int, positive: frozenset[Atom] = frozenset()
 ) -> Relabelling | None:
     """The Reshape with a target of numbers, each dim written out, copied (0) or inferred (-1).
 
@@ -119,7 +123,7 @@ def constant_target(
     missing = [axis for axis, number in enumerate(target) if number is None]
     if len(missing) > 1:
         return None
-    if missing and missing[0] != inferred and not _at_least_one(result, missing[0]):
+    if missing and not at_least_one(result, missing[0], positive):
         return None
     return Relabelling("Reshape", tuple(-1 if number is None else number for number in target))
 
@@ -136,14 +140,38 @@ def reshape_targets(source: Dims, result: Dims, elements: Dims) -> list[Dims]:
     )
     found = [elements, written]
     if -1 not in written:
+        positive = positive_atoms(elements, result)
         found += [
             (*written[:axis], -1, *written[axis + 1 :])
             for axis in range(len(written))
-            if type(written[axis]) is not int and _at_least_one(result, axis)
+            if type(written[axis]) is not int and at_least_one(result, axis, positive)
         ]
     return found
 
 
-def _at_least_one(dims: Sequence[Dim], without: int) -> bool:
+def positive_atoms(elements: Sequence[object], result: Dims) -> frozenset[Atom]:
+    """Atoms that are at least 1 wherever a Reshape with -1 among its target's elements runs."""
+    if -1 not in elements or len(elements) != len(result):
+        return frozenset()
+    others = [dim for element, dim in zip(elements, result, strict=True) if element != -1]
+    factors = [terms_of(dim)[0][0] for dim in others if len(terms_of(dim)) == 1]
+    return frozenset(factor for monomial in factors for factor in monomial if _is_no_less(factor, 0))
+
+
+def at_least_one(dims: Sequence[Dim], without: int, positive: frozenset[Atom] = frozenset()) -> bool:
     """Whether all dims but one are proven not to be 0."""
-    return all((low(dim) or 0) >= 1 for axis, dim in enumerate(dims) if axis != without)
+    return all(_is_positive(dim, positive) for axis, dim in enumerate(dims) if axis != without)
+
+
+def _is_positive(dim: Dim, positive: frozenset[Atom]) -> bool:
+    if (low(dim) or 0) >= 1:
+        return True
+    terms = terms_of(dim)
+    if len(terms) != 1 or terms[0][1] < 1:
+        return False
+    return all(factor in positive or _is_no_less(factor, 1) for factor in terms[0][0])
+
+
+def _is_no_less(factor: Atom, number: int) -> bool:
+    least = low(of_atom(factor))
+    return least is not None and least >= number

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.relabelling import Relabelling, constant_target
+from graphopt.ir.relabelling import Relabelling, constant_target, positive_atoms
 from graphopt.rewriting import Match, Pass, Rejection, op, rule
 
 NEEDS_RUN = "more than one dim of the target depends on the run, or the inferred one might stand beside a 0"
@@ -35,9 +35,8 @@ def numbers(m: Match) -> Relabelling | Rejection:
     source, result = m.dims(m["x"]), m.dims(m.output)
     if source is None or result is None:
         return Rejection(UNKNOWN_RANK, m["x"])
-    elements = m.facts.elements(m["target"]) or ()
-    inferred = elements.index(-1) if -1 in elements else None
-    found = constant_target(source, result, m.opset, inferred)
+    positive = positive_atoms(m.facts.elements(m["target"]) or (), result)
+    found = constant_target(source, result, m.opset, positive)
     return Rejection(NEEDS_RUN, m["target"]) if found is None else found
 
 

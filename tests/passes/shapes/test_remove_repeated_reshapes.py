@@ -167,3 +167,27 @@ def test_never_changes_an_answer(chain):
     run_pass(PASS, model)
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     assert_same_outputs(original, model, {"w": x})
+
+
+def test_numbers_between_computed_dims_are_free():
+    assert_rewrites(
+        PASS,
+        before="""g (float[P,12] x, float[B,S] z) => (float[B,S,3,4] y) {
+            b = Shape <start = 0, end = 1> (z)  n = Shape <start = 1, end = 2> (z)
+            t = Concat <axis = 0> (b, n, [3], [4], [1])  a = Reshape(x, t)  y = Squeeze(a, [4]) }""",
+        after="""g (float[P,12] x, float[B,S] z) => (float[B,S,3,4] y) {
+            b = Shape <start = 0, end = 1> (z)  n = Shape <start = 1, end = 2> (z)
+            t = Concat <axis = 0> (b, n, [3,4])  y = Reshape(x, t) }""",
+        sizes=[{"P": 6, "B": 2, "S": 3}, {"P": 0, "B": 0, "S": 3}],
+    )
+
+
+def test_a_computed_target_after_an_unsqueeze_is_taken():
+    assert_rewrites(
+        PASS,
+        before="""g (float[P,12] x, float[B,S] z) => (float[B,S,12] y) {
+            s = Shape(z)  t = Concat <axis = 0> (s, [12])  a = Unsqueeze(x, [1])  y = Reshape(a, t) }""",
+        after="""g (float[P,12] x, float[B,S] z) => (float[B,S,12] y) {
+            s = Shape(z)  t = Concat <axis = 0> (s, [12])  y = Reshape(x, t) }""",
+        sizes=[{"P": 6, "B": 2, "S": 3}, {"P": 0, "B": 0, "S": 3}],
+    )
