@@ -51,3 +51,15 @@ def test_the_fault_is_a_warning_and_the_rest_of_the_pipeline_runs(cls):
 def test_tests_see_the_exception_itself(cls):
     with pytest.raises(ZeroDivisionError):
         run_pass(cls.name, model_from_text(TEXT))
+
+
+ATTENTION = """g (float[B,5,16] q, float[B,5,16] k, float[B,5,16] v) => (float[B,5,16] y) {
+    kt = Transpose <perm = [0, 2, 1]> (k)  s = MatMul(q, kt)  p = Softmax <axis = -1> (s)  y = MatMul(p, v) }"""
+
+
+def test_attention_is_not_dropped_for_refusing_an_empty_batch_and_the_report_says_so():
+    result = optimize(model_from_text(ATTENTION))
+    assert operators_of(result.model) == ["Attention"]
+    verification = result.report.verification
+    assert verification is not None and verification.status == "verified" and not result.report.dropped
+    assert any("Attention can't run on empty tensors" in note for note in verification.notes)
