@@ -90,6 +90,8 @@ class Scope:
         draft = Draft(self.editor, before)
         with building(draft):
             yield draft
+        if self.editor.can_take_over(draft) is not None:
+            draft.replacements.clear()
         identity = self._allowed(before, rule) if draft.replacements else None
         if identity is None:
             draft.discard()

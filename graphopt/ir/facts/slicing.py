@@ -12,7 +12,7 @@ from graphopt.ir.facts.axes import moved_elements, normalized, positions
 from graphopt.ir.facts.registry import InferenceContext, Results, operator
 from graphopt.ir.partial_values import as_dim
 
-__all__ = ["slice_length"]
+__all__ = ["cut_bounds", "slice_length"]
 
 # Exporters write "to the end" as one of the largest integers, or as 10^9; no dim gets there.
 UNBOUNDED = 10**9
@@ -85,14 +85,14 @@ def slice_length(
     """How many elements a slice has, bounds cut as numpy cuts them; None where only a run can tell."""
     if type(step) is not int or step == 0 or start is None or end is None:
         return None
-    cut = _cut_bounds(dim, start, end, step, is_nonnegative)
+    cut = cut_bounds(dim, start, end, step, is_nonnegative)
     if cut is None:
         return None
     distance = cut[1] - cut[0] if step > 0 else cut[0] - cut[1]
     return maximum(floordiv(distance + (abs(step) - 1), abs(step)), 0)
 
 
-def _cut_bounds(
+def cut_bounds(
     dim: Dim, start: Dim, end: Dim, step: int, is_nonnegative: Callable[[Dim], bool]
 ) -> tuple[Dim, Dim] | None:
     """Start and end counted from the front and within the axis; backwards, the end may be -1."""
@@ -127,7 +127,7 @@ def _sliced_elements(fact: TensorFact, bounds: Bounds) -> tuple[Element, ...] | 
     for axis, start, end, step in zip(*bounds, strict=True):
         if type(start) is not int or type(end) is not int or type(step) is not int or step == 0:
             return None
-        cut = _cut_bounds(fact.dims[axis], start, end, step, _is_nonnegative)
+        cut = cut_bounds(fact.dims[axis], start, end, step, _is_nonnegative)
         if cut is None:
             return None
         picked[axis] = range(cut[0], cut[1], step)  # type: ignore[arg-type]
