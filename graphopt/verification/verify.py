@@ -36,8 +36,6 @@ UNSTABLE_NOTE = "output '{}' not judged at {}: the original moves as much when i
 # neither onnxruntime, nor the reference implementation, nor their own function bodies.
 REFUSE_EMPTY = frozenset({"Attention", "RotaryEmbedding"})
 EMPTY_NOTE = "sizes of zero are not judged: {} can't run on empty tensors (skip its fusion if they occur)"
-    "sizes of zero are not judged: {} can't run on empty tensors (leave its fusion out where they occur)"
-)
 _QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 
 
