@@ -14,13 +14,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.shape_terms import Term, TermSearch
-from graphopt.rewriting import Pass, Scope, constant, op
-from graphopt.rewriting.draft import Draft
-from graphopt.rewriting.operators import building
+from graphopt.rewriting import Pass, Scope
+from graphopt.rewriting.shape_building import TermBuilder
 from graphopt.rewriting.shape_regions import ShapeRegion, Want, shape_region, sources
 
 # Each tensor is chosen again when it is known what the others need.
@@ -44,7 +42,7 @@ class RebuildShapeArithmetic(Pass):
         chosen = _cheaper_than_old(region, _terms(region, TermSearch(sources(scope, region), scope.opset)))
         anchor = chosen[0][0].value.producer() if chosen else None
         if anchor is not None and scope.fire(anchor, "rebuild"):
-            _Builder(scope, list(region.places)).build(chosen)
+            _build(scope, list(region.places), chosen)
 
 
 def _terms(region: ShapeRegion, search: TermSearch) -> dict[int, Term]:
@@ -114,73 +112,23 @@ def _cheaper_than_old(region: ShapeRegion, terms: dict[int, Term]) -> list[tuple
     return [(region.wants[i], term) for i, term in new.items()] if fewer else []
 
 
-class _Builder:
-    """Makes the nodes of terms, each behind the last of what it takes."""
-
-    def __init__(self, scope: Scope, order: list[ir.Node]) -> None:
-        self._scope = scope
-        self._order = order
-        self._made: dict[Term, ir.Value] = {}
-        self._fresh: set[ir.Node | None] = set()  # nodes whose outputs may still take an old name
-
-    def build(self, chosen: list[tuple[Want, Term]]) -> None:
-        """Make all terms, hand them to those who take them, drop the old nodes."""
-        editor = self._scope.editor
-        for want, term in chosen:
-            value = self._value(term, want.value)
-            for node, index in want.uses:
-                node.replace_input_with(index, value)
-                editor.touch(node)
-            if not want.value.uses() and not want.value.is_graph_output() and value.producer() in self._fresh:
-                self._fresh.discard(value.producer())
-                name = want.value.name
-                want.value.name = editor.names.unique(f"{name}_was")
-                value.name = name
-        for want, _ in chosen:
-            producer = want.value.producer()
-            if producer is not None and producer.graph is not None:
-                self._scope.remove(producer)
-
-    def _value(self, term: Term, old: ir.Value) -> ir.Value:
-        if term in self._made:
-            return self._made[term]
-        inputs = [self._value(given, old) for given in term.inputs]
-        before = self._order[term.place + 1]
-        draft = Draft(self._scope.editor, before)
-        with building(draft):
-            value = _written(term, inputs)
-        producer = old.producer()
-        self._fresh.update(draft.nodes)
-        for node in draft.nodes:
-            self._scope.editor.insert(node, before)
-            if producer is not None:
-                node.metadata_props.update(producer.metadata_props)
-        self._made[term] = value
-        return value
-
-
-def _written(term: Term, inputs: list[ir.Value]) -> ir.Value:
-    numbers = np.array(term.numbers, np.int64)
-    if term.rank == 0 and term.op_type in ("", "Gather"):
-        numbers = numbers.reshape(())
-    made: ir.Value
-    if not term.op_type:
-        made = constant(numbers)
-    elif term.op_type == "Shape":
-        bounds = {"start": term.numbers[0], "end": term.numbers[1]} if term.numbers else {}
-        made = op.Shape(term.source, **bounds)
-    elif term.op_type == "Size":
-        made = op.Size(term.source)
-    elif term.op_type == "Gather":
-        made = op.Gather(*inputs, constant(numbers), axis=0)
-    elif term.op_type == "Concat":
-        made = op.Concat(*inputs, axis=0)
-    elif term.op_type == "ReduceProd":
-        made = op.ReduceProd(*inputs, keepdims=term.rank)
-    elif term.op_type == "Reshape":
-        made = op.Reshape(*inputs, constant(numbers))
-    elif term.op_type == "Cast":
-        made = op.Cast(*inputs, to=term.numbers[0])
-    else:
-        made = getattr(op, term.op_type)(*inputs)
-    return made
+def _build(scope: Scope, order: list[ir.Node], chosen: list[tuple[Want, Term]]) -> None:
+    """Make all terms, hand them to those who take them, drop the old nodes."""
+    editor = scope.editor
+    builder = TermBuilder(editor, order)
+    named: set[ir.Value] = set()
+    for want, term in chosen:
+        value = builder.value(term, like=want.value.producer())
+        for node, index in want.uses:
+            node.replace_input_with(index, value)
+            editor.touch(node)
+        is_gone = not want.value.uses() and not want.value.is_graph_output()
+        if is_gone and value.producer() is not None and value not in named:
+            named.add(value)
+            name = want.value.name
+            want.value.name = editor.names.unique(f"{name}_was")
+            value.name = name
+    for want, _ in chosen:
+        producer = want.value.producer()
+        if producer is not None and producer.graph is not None:
+            scope.remove(producer)
