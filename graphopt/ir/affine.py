@@ -57,6 +57,14 @@ class Affine:
         """Whether it keeps the order of numbers, and 0 times infinity can't come up."""
         return bool((self.scale > 0).all())
 
+    def equals(self, other: Affine) -> bool:
+        """Whether the two are one map."""
+        return (
+            self.axis == other.axis
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.shift, other.shift)
+        )
+
     @property
     def only_scale(self) -> Affine:
         return Affine(self.scale, np.zeros(()), self.axis if self.scale.ndim else None)

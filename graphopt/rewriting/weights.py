@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir import constants, lazy
-from graphopt.ir.affine import FLOAT_TYPES, Affine, Vector
+from graphopt.ir.affine import FLOAT_TYPES, Affine, Vector, affine_of
 from graphopt.ir.attributes import attribute
 from graphopt.rewriting.operators import Operator, constant, op
 
@@ -43,6 +43,9 @@ Plan = Callable[[], ir.Value]
 
 # A weight that others use too is written again up to this size only: about what a node costs in a file.
 GROWTH_BYTES = 4 << 10
+
+# More nodes than this with one weight are not looked through.
+MOST_TWINS = 64
 
 # Weights above this size are computed when they are saved, not now.
 LAZY_BYTES = 1 << 20
@@ -75,13 +78,33 @@ def copy_of(
 # ------------------------------------------------------------------ constants
 
 
-def parameter(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """A constant that may be replaced by one of its size: floats, of no other use unless small."""
+def parameter(value: ir.Value | None, *, is_shared_alike: bool = False) -> ir.TensorProtocol | None:
+    """A constant that may be replaced by one of its size: floats, of no other use unless small.
+
+    Args:
+        value: The constant.
+        is_shared_alike: Whether all other users are about to replace it by the same one.
+    """
     tensor = constants.constant(value)
     if value is None or tensor is None or tensor.dtype not in FLOAT_TYPES:
         return None
-    others = len(value.uses()) > 1 or value.is_graph_output()
+    others = (len(value.uses()) > 1 and not is_shared_alike) or value.is_graph_output()
     return None if others and tensor.nbytes > GROWTH_BYTES else tensor
+
+
+def shared_alike(node: ir.Node, affine: Affine, facts: Facts) -> bool:
+    """Whether every node that shares this one's weights has a result that only the same map takes."""
+    weight = input_of(node, 1)
+    if weight is None or len(weight.uses()) == 1 or len(weight.uses()) > MOST_TWINS:
+        return False
+    for twin, index in weight.uses():
+        output = twin.outputs[0]
+        if twin.op_type != node.op_type or index != 1 or len(output.uses()) != 1 or output.is_graph_output():
+            return False
+        found = affine_of(output.uses()[0].node, facts)
+        if found is None or found[0] is not output or not found[1].equals(affine):
+            return False
+    return True
 
 
 def is_safe(scale: Vector, dtype: ir.DataType) -> bool:
@@ -146,8 +169,8 @@ def after(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
     return planner(node, affine, facts)
 
 
-def _after_conv(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
-    weight = parameter(input_of(node, 1))
+def _after_conv(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
+    weight = parameter(input_of(node, 1), is_shared_alike=shared_alike(node, affine, facts))
     given = input_of(node, 2)
     bias = parameter(given)
     if weight is None or (given is not None and bias is None) or affine.axis not in (None, 1):

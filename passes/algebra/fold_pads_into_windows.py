@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from graphopt.ir import dims as dim_arithmetic
 from graphopt.ir.attributes import axes_of
+from graphopt.ir.dims import Dim
 from graphopt.ir.ranges import is_never_negative
-from graphopt.rewriting import Match, Pass, Rejection, rule_on
+from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
 from graphopt.rewriting.weights import copy_of
 
 NOT_PLAIN = "the Pad crops, pads other than spatial axes, or not with a constant"
@@ -29,51 +30,77 @@ HAS_OTHER_CONSUMERS = "the padded value has another consumer"
 
 @dataclass(frozen=True)
 class _Padding:
-    """Amounts before and after each spatial axis, and the value."""
+    """Amounts before and after each spatial axis, the value, and what is padded.
+
+    Attributes:
+        source: What is padded.
+        axes: Axes that an Unsqueeze between the Pad and the window puts in.
+    """
 
     source: ir.Value
+    axes: tuple[int, ...]
+    dims: tuple[Dim, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
     value: float
 
 
-def _padding(m: Match, node: ir.Node) -> _Padding | None:
-    """What a Pad does to spatial axes; None unless that is all it does."""
-    source = node.inputs[0]
-    rank = None if source is None else m.rank(source)
-    if source is None or rank is None or rank < 3 or m.attribute(node, "mode") not in (None, "constant"):
-        return None
+def _amounts(m: Match, node: ir.Node, rank: int) -> np.ndarray | None:
+    """What a Pad adds before and after each axis, as two rows; None where that is no constant."""
     if m.opset < 11:
-        amounts, value = m.attribute(node, "pads"), m.attribute(node, "value")
+        given = m.attribute(node, "pads")
+        flat = np.array(given) if isinstance(given, tuple) else None
     else:
-        array = m.array(node.inputs[1])
-        amounts = None if array is None else tuple(int(n) for n in array.reshape(-1))
-        given = node.inputs[2] if len(node.inputs) > 2 else None
-        value = 0.0 if given is None else m.scalar(given)
-    if not isinstance(amounts, tuple) or not isinstance(value, int | float):
+        flat = m.array(node.inputs[1])
+    if flat is None:
         return None
-    if m.opset >= 18 and len(node.inputs) > 3 and node.inputs[3] is not None:
-        axes = axes_of(node, m.opset)
-        if axes is None:
-            return None
-        full = np.zeros((2, rank), int)
-        full[:, [a % rank for a in axes]] = np.array(amounts).reshape(2, -1)
-        amounts = tuple(int(n) for n in full.reshape(-1))
-    if min(amounts) < 0 or amounts[:2] != (0, 0) or amounts[rank : rank + 2] != (0, 0):
+    if m.opset < 18 or len(node.inputs) < 4 or node.inputs[3] is None:
+        return flat.reshape(2, -1)
+    axes = axes_of(node, m.opset)
+    if axes is None:
         return None
-    return _Padding(source, amounts[2:rank], amounts[rank + 2 :], float(value))
+    full = np.zeros((2, rank), np.int64)
+    full[:, [a % rank for a in axes]] = flat.reshape(2, -1)
+    return full
+
+
+def _padding(m: Match, value: ir.Value) -> _Padding | Rejection | None:
+    """The padding of a value's spatial axes; a Rejection where a Pad does more than that."""
+    node, inserted = value.producer(), None
+    if node is not None and node.op_type == "Unsqueeze" and node.domain == "":
+        inserted, inner = axes_of(node, m.opset), node.inputs[0]
+        node = (
+            None if inner is None or inserted is None or not m.has_one_consumer(inner) else inner.producer()
+        )
+    if node is None or node.op_type != "Pad" or node.domain != "":
+        return None
+    source = node.inputs[0]
+    dims = None if source is None else m.dims(source)
+    if source is None or dims is None or m.attribute(node, "mode") not in (None, "constant"):
+        return Rejection(NOT_PLAIN, value)
+    number = m.attribute(node, "value") if m.opset < 11 else 0.0
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        number = m.scalar(node.inputs[2])
+    amounts = _amounts(m, node, len(dims))
+    if amounts is None or not isinstance(number, int | float):
+        return Rejection(NOT_PLAIN, value)
+    axes = tuple(sorted(a % (len(dims) + len(inserted)) for a in inserted)) if inserted else ()
+    for axis in axes:
+        amounts = np.insert(amounts, axis, 0, axis=1)
+        dims = (*dims[:axis], 1, *dims[axis:])
+    if amounts.min() < 0 or amounts[:, :2].any() or len(dims) < 3:
+        return Rejection(NOT_PLAIN, value)
+    before, after = (tuple(int(n) for n in row[2:]) for row in amounts)
+    return _Padding(source, axes, dims, before, after, float(number))
 
 
 @rule_on("Conv", "AveragePool", "MaxPool", depth=3)
 def pad_into_window(m: Match) -> ir.Value | Rejection | None:
     """Conv(Pad(x)) -> Conv(x), and the same for AveragePool and MaxPool."""
     value = m.root.inputs[0]
-    pad = None if value is None else value.producer()
-    if value is None or pad is None or pad.op_type != "Pad" or pad.domain != "":
-        return None
-    padding = _padding(m, pad)
-    if padding is None:
-        return Rejection(NOT_PLAIN, value)
+    padding = None if value is None else _padding(m, value)
+    if value is None or padding is None or isinstance(padding, Rejection):
+        return padding
     if not m.has_one_consumer(value):
         return Rejection(HAS_OTHER_CONSUMERS, value)
     spatial = len(padding.before)
@@ -87,8 +114,9 @@ def pad_into_window(m: Match) -> ir.Value | Rejection | None:
     if rejection is not None:
         return rejection
     total = [a + b for a, b in zip((*padding.before, *padding.after), own, strict=True)]
-    inputs = [padding.source, *m.root.inputs[1:]]
+    source = op.Unsqueeze(padding.source, list(padding.axes)) if padding.axes else padding.source
     counted = {"count_include_pad": 1} if m.root.op_type == "AveragePool" else {}
+    inputs = [source, *m.root.inputs[1:]]
     return copy_of(m.root, inputs, without=("auto_pad",), pads=total, **counted)
 
 
@@ -107,15 +135,13 @@ def _kernel(m: Match, spatial: int) -> tuple[int, ...] | None:
 
 def _is_wide_enough(m: Match, padding: _Padding, own: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
     """No window lies in the padding alone (runtimes refuse that of pools), nor may the axis be empty."""
-    dims = m.dims(padding.source)
-    assert dims is not None
     for i, extent in enumerate(kernel):
         spatial = len(kernel)
         before, after = padding.before[i] + own[i], padding.after[i] + own[spatial + i]
         if m.root.op_type != "Conv" and max(before, after) >= extent:
             return False
         # An empty axis is legal before, when the padding alone holds a window; runtimes refuse it after.
-        if before + after >= extent and (dim_arithmetic.low(dims[i + 2]) or 0) < 1:
+        if before + after >= extent and (dim_arithmetic.low(padding.dims[i + 2]) or 0) < 1:
             return False
     return True
 

@@ -106,3 +106,24 @@ def test_leaves_alone(head, constants, nodes):
 def test_pad_value_is_not_scaled_away():
     nodes = "a = MatMul (x, w)  b = Pad (a, [1,0,0,0])  y = Mul (b, 2.0)"
     assert_rejects(PASS, f"g (float[2,2] x) => (float[3,2] y) <{W}> {{ {nodes} }}", NOT_TAKEN)
+
+
+BIG = "float[64,32,1] w"
+ONES, MINUS = ",".join(["1"] * 2048), ",".join(["-1"] * 2048)
+TWO_HEAD = "(float[N,32,L] x, float[N,32,L] u) => (float[N,64,L] y, float[N,64,L] z)"
+
+
+def test_large_weight_whose_users_all_take_the_same_map():
+    folds(
+        TWO_HEAD,
+        f"{BIG} = {{{ONES}}}",
+        "a = Conv (x, w)  b = Conv (u, w)  y = Neg (a)  z = Neg (b)",
+        f"{BIG} = {{{MINUS}}}",
+        "y = Conv (x, w)  z = Conv (u, w)",
+    )
+
+
+@pytest.mark.parametrize("other", ["z = Conv (u, w)", "b = Conv (u, w)  z = Mul (b, 2.0)"])
+def test_large_weight_that_another_one_needs(other):
+    graph = f"g {TWO_HEAD} <{BIG} = {{{ONES}}}> {{ a = Conv (x, w)  y = Neg (a)  {other} }}"
+    assert_rejects(PASS, graph, NOT_TAKEN)

@@ -48,6 +48,17 @@ def test_pad_as_attribute_and_by_axes():
           sizes=[{"N": 2, "H": 5, "W": 4}])  # fmt: skip
 
 
+def test_behind_an_unsqueeze():
+    weight = "float[1,1,1,3] w = {1,2,3}"
+    head = "(float[N,1,L] x) => (float[N,1,1,M] y)"
+    assert_rewrites(
+        PASS,
+        f"g {head} <{weight}> {{ p = Pad (x, [0,0,1,0,0,1])  u = Unsqueeze (p, [2])  y = Conv (u, w) }}",
+        f"g {head} <{weight}> {{ u = Unsqueeze (x, [2])  y = Conv <pads = [0,1,0,1]> (u, w) }}",
+        exact=False,
+    )
+
+
 def test_into_average_pool_counts_it():
     folds(
         f"{PAD}  y = AveragePool <kernel_shape = [3,3]> (p)",
