@@ -1,0 +1,265 @@
+"""Quantize nothing that has just been dequantized by the same map.
+
+    before   q -> DequantizeLinear(s, z) -> QuantizeLinear(s, z)
+    after    q
+
+    before   q -> DequantizeLinear(s, z) -> Reshape -> Transpose -> QuantizeLinear(s, z)
+    after    q -> Reshape -> Transpose
+
+Scale, zero point, axis and type must be the same bits: pairs with other scales round to other numbers. That
+the way back gives every integer again is proved for the scale at hand (`Quantization.is_reversible`).
+Between the two may lie what moves numbers or chooses among them: a maximum of integers is the integer of the
+maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir.attributes import attribute, axes_of
+from graphopt.ir.quantization import BYTES, Quantization, is_dequantize, is_quantize, quantization
+from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, rule_on
+from graphopt.rewriting.operators import Operator
+from graphopt.rewriting.weights import copy_of
+
+NOT_REVERSIBLE = "the way there and back may not give every integer again"
+OTHER_PARAMETERS = "scale, zero point, axis or type are not provably the same"
+
+# Operators between a pair at most.
+LONGEST = 8
+# MaxPool and the reductions take integers of a byte from opset 12 on, Pad in onnxruntime from 13 on.
+CHOOSING_SINCE = 12
+PAD_SINCE = 13
+
+_MOVING = frozenset(
+    {
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "Slice",
+        "Gather",
+        "Expand",
+        "Tile",
+        "Identity",
+    }
+)
+_CHOOSING = frozenset({"MaxPool", "ReduceMax", "ReduceMin", "GatherElements", "Resize"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Integers that are there already."""
+
+    value: ir.Value
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A node that moves what lies above it; `sources` for its first inputs."""
+
+    node: ir.Node
+    sources: tuple[Source | Moved, ...]
+    pad: np.ndarray | None = None
+
+
+Plan = Source | Moved
+
+
+@rule_on("QuantizeLinear", depth=LONGEST)
+def quantized_again(m: Match) -> ir.Value | Rejection | None:
+    """QuantizeLinear(movement(DequantizeLinear(q))) -> movement(q)."""
+    return _without(m)
+
+
+@rule_on("QuantizeLinear", domain="com.microsoft", depth=LONGEST)
+def quantized_again_by_microsoft(m: Match) -> ir.Value | Rejection | None:
+    """QuantizeLinear(movement(DequantizeLinear(q))) -> movement(q)."""
+    return _without(m)
+
+
+def _without(m: Match) -> ir.Value | Rejection | None:
+    value = m.root.inputs[0]
+    if value is None or not _may_lead_to_integers(value):
+        return None
+    wanted = quantization(m.root, m.facts)
+    if wanted is None:
+        return Rejection(OTHER_PARAMETERS, m.output)
+    if not wanted.is_reversible:
+        return Rejection(NOT_REVERSIBLE, m.output)
+    plan = _plan(m, value, wanted, LONGEST)
+    return plan if plan is None or isinstance(plan, Rejection) else _built(plan)
+
+
+def _may_lead_to_integers(value: ir.Value) -> bool:
+    """A quick look: is there a DequantizeLinear above, beyond what moves its numbers?"""
+    node = value.producer()
+    for _ in range(LONGEST):
+        if node is None or is_dequantize(node):
+            return node is not None
+        first = node.inputs[0] if node.inputs else None
+        if node.domain != "" or node.op_type not in _STEPS or first is None:
+            return False
+        node = first.producer()
+    return False
+
+
+def _plan(m: Match, value: ir.Value, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    """How the integers of a value are had; None where it is not made of integers."""
+    node = value.producer()
+    if node is None:
+        return None
+    if is_dequantize(node):
+        found, source = quantization(node, m.facts), node.inputs[0]
+        if found is None or source is None or not found.same_as(wanted):
+            return Rejection(OTHER_PARAMETERS, value)
+        return Source(source)
+    step = _STEPS.get(node.op_type) if node.domain == "" and wanted.dtype in BYTES else None
+    if step is None or steps == 0 or node.graph is not m.root.graph:
+        return None
+    if not m.has_one_consumer(value) or len(node.outputs) > 1:
+        return Rejection(HAS_OTHER_CONSUMERS, value)
+    return step(m, node, wanted, steps - 1)
+
+
+def _one(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    """Plan a node with one input that is moved."""
+    source = node.inputs[0]
+    above = _plan(m, source, wanted, steps) if source is not None else None
+    return above if above is None or isinstance(above, Rejection) else Moved(node, (above,))
+
+
+def _moving(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    if wanted.axis is None:
+        return _one(m, node, wanted, steps)
+    axis = _axis_above(m, node, wanted.axis)
+    return None if axis is None else _one(m, node, _along(wanted, axis), steps)
+
+
+def _along(wanted: Quantization, axis: int) -> Quantization:
+    return Quantization(wanted.scale, wanted.zero_point, wanted.dtype, wanted.wide, axis)
+
+
+def _axis_above(m: Match, node: ir.Node, axis: int) -> int | None:
+    """Which axis of the input an axis of the output is; None if none, or if elements of it are left out."""
+    if node.op_type == "Identity":
+        return axis
+    if node.op_type == "Transpose":
+        perm = attribute(node, "perm")
+        rank = m.rank(node.outputs[0])
+        order = perm if isinstance(perm, tuple) else tuple(reversed(range(rank))) if rank is not None else ()
+        return int(order[axis]) if axis < len(order) else None
+    source = node.inputs[0]
+    axes, rank = axes_of(node, m.opset), m.rank(source) if source is not None else None
+    if not axes or rank is None:
+        return None
+    if node.op_type == "Slice":
+        return axis if axis not in {a % rank for a in axes} else None
+    if node.op_type == "Unsqueeze":
+        made = {a % (rank + len(axes)) for a in axes}
+        return axis - sum(a < axis for a in made) if axis not in made else None
+    if node.op_type == "Squeeze":
+        return [a for a in range(rank) if a not in {b % rank for b in axes}][axis]
+    return None
+
+
+def _choosing(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    if wanted.axis is not None or m.opset < CHOOSING_SINCE:
+        return None
+    if node.op_type == "Resize":
+        mode = attribute(node, "mode", "nearest")
+        outside = attribute(node, "coordinate_transformation_mode", "half_pixel")
+        if mode != "nearest" or outside == "tf_crop_and_resize" or attribute(node, "antialias", 0):
+            return None
+    return _one(m, node, wanted, steps)
+
+
+def _pad(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    """What is padded with becomes its integer."""
+    if wanted.axis is not None or m.opset < PAD_SINCE or wanted.wide != ir.DataType.FLOAT:
+        return None
+    above = _one(m, node, wanted, steps)
+    if not isinstance(above, Moved) or attribute(node, "mode", "constant") != "constant":
+        return above
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    number = 0.0 if given is None else m.scalar(given)
+    return None if number is None else Moved(node, above.sources, _integer(wanted, number))
+
+
+def _integer(wanted: Quantization, number: float) -> np.ndarray:
+    return np.asarray(wanted.integer_of(number), wanted.dtype.numpy())
+
+
+def _concat(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    rank, axis = m.rank(node.outputs[0]), attribute(node, "axis")
+    if wanted.axis is not None and (rank is None or not isinstance(axis, int) or axis % rank == wanted.axis):
+        return None
+    plans: list[Plan] = []
+    for value in node.inputs:
+        found = _plan(m, value, wanted, steps) if value is not None else None
+        if found is None or isinstance(found, Rejection):
+            return found
+        plans.append(found)
+    return Moved(node, tuple(plans))
+
+
+Step = Callable[[Match, ir.Node, Quantization, int], Plan | Rejection | None]
+_STEPS: dict[str, Step] = {
+    **dict.fromkeys(sorted(_MOVING), _moving),
+    **dict.fromkeys(sorted(_CHOOSING), _choosing),
+    "Pad": _pad,
+    "Concat": _concat,
+}
+
+
+def _built(plan: Plan) -> ir.Value:
+    if isinstance(plan, Source):
+        return plan.value
+    inputs: list[ir.Value | np.ndarray | None] = [_built(source) for source in plan.sources]
+    inputs += plan.node.inputs[len(inputs) :]
+    if plan.pad is not None:
+        inputs[2:3] = [constant(plan.pad)]
+    return copy_of(plan.node, inputs)
+
+
+@rule_on("Split", depth=2)
+def split_of_dequantized(m: Match) -> dict[ir.Value, ir.Value] | Rejection | None:
+    """QuantizeLinear(Split(DequantizeLinear(q))) for every part -> Split(q)."""
+    value = m.root.inputs[0]
+    source = value.producer() if value is not None else None
+    if source is None or not is_dequantize(source):
+        return None
+    wanted = quantization(source, m.facts)
+    integers = source.inputs[0]
+    if integers is None or wanted is None or wanted.dtype not in BYTES or wanted.axis is not None:
+        return Rejection(OTHER_PARAMETERS, m.output)
+    parts: list[list[ir.Value]] = []
+    for part in m.root.outputs:
+        users = [use.node for use in part.uses()]
+        if part.is_graph_output() or any(not is_quantize(n) or n.graph is not m.root.graph for n in users):
+            return Rejection(HAS_OTHER_CONSUMERS, part)
+        found = [quantization(user, m.facts) for user in users]
+        if any(q is None or not q.same_as(wanted) for q in found):
+            return Rejection(OTHER_PARAMETERS, part)
+        parts.append([user.outputs[0] for user in users])
+    if not wanted.is_reversible or not any(parts):
+        return Rejection(NOT_REVERSIBLE, m.output)
+    made = Operator("", ("Split",))(
+        integers, *m.root.inputs[1:], outputs=len(parts), **dict(m.root.attributes.items())
+    )
+    made = (made,) if isinstance(made, ir.Value) else made
+    return {old: new for olds, new in zip(parts, made, strict=True) for old in olds}
+
+
+@dataclass(frozen=True)
+class CancelQdq(Pass):
+    """Cancel quantization of what has just been dequantized by the same map."""
+
+    name = "cancel-qdq"
+    family = "quantization"
+    rules = (quantized_again, quantized_again_by_microsoft, split_of_dequantized)
