@@ -89,7 +89,7 @@ class InlineFunctions(Pass):
         imports = editor.model.graph.opset_imports
         if not functions:
             return
-        pending = deque(n for n in editor.in_order() if n.op_identifier() in functions)
+        pending = deque(n for n in editor.where.in_order() if n.op_identifier() in functions)
         while pending:
             call = pending.popleft()
             function = functions[call.op_identifier()]

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from graphopt.ir import constants, facts
 from graphopt.ir.attribute_defaults import is_default
 from graphopt.rewriting import Editor, Pass
-from graphopt.rewriting.editor import bodies
+from graphopt.rewriting.model_index import bodies
 
 # Larger constants are equal only if they are one: `merge-initializers` has seen to that.
 COMPARED_BYTES = 64

@@ -16,7 +16,7 @@ class RemoveUnusedInitializers(Pass):
     stage = "finish"
 
     def run_model(self, editor: Editor) -> None:
-        for region in editor.inner_first():
+        for region in editor.where.inner_first():
             for name, value in list(region.graph.initializers.items()):
                 if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                     del region.graph.initializers[name]
