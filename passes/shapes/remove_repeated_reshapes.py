@@ -22,13 +22,13 @@ from graphopt.ir.dims import Dim
 from graphopt.ir.dims.expression import Atom
 from graphopt.ir.relabelling import (
     RELABELLINGS,
-    Relabelling,
     at_least_one,
     is_relabelling,
     positive_atoms,
     relabelling,
 )
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
+from graphopt.rewriting.relabels import written
 
 NEEDS_MIDDLE = "the last target can't be written without the value between"
 
@@ -74,7 +74,7 @@ def _from(m: Match, source: ir.Value, chain: list[ir.Node]) -> ir.Value | Reject
         positive = _positive(m, chain)
         found = relabelling(before, after, m.opset, positive)
         if found is not None:
-            return _written(source, found)
+            return written(source, found)
         for node in chain:
             target = _adapted(m, node, before, after, positive)
             if target is not None:
@@ -184,20 +184,6 @@ def _means(before: Dims, after: Dims, elements: Sequence[object] | None, positiv
         elif element != dim:
             return False
     return True
-
-
-def _written(source: ir.Value, found: Relabelling) -> ir.Value:
-    numbers = list(found.numbers)
-    if found.op_type == "Reshape":
-        made = op.Reshape(source, numbers, allowzero=1 if found.allowzero else None)
-    elif found.op_type == "Flatten":
-        made = op.Flatten(source, axis=numbers[0])
-    elif found.op_type == "Unsqueeze":
-        made = op.Unsqueeze(source, numbers)
-    else:
-        made = op.Squeeze(source, numbers)
-    assert isinstance(made, ir.Value)
-    return made
 
 
 @dataclass(frozen=True)
