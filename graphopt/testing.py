@@ -18,7 +18,7 @@ from graphopt import targets
 from graphopt.ir import constants, verifier
 from graphopt.rewriting import Driver, Editor, Trace
 from graphopt.rewriting import pipeline as pipelines
-from graphopt.rewriting.editor import bodies
+from graphopt.rewriting.model_index import bodies
 from graphopt.rewriting.opsets import OpsetPolicy
 
 DEFAULT_OPSET = 18

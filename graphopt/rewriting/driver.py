@@ -222,7 +222,7 @@ class Driver:
         names = {p.name for p in fresh}
         if fresh:
             chosen = _Index([e for e in entries if e.owner.name in names])
-            for node in self.editor.in_order():
+            for node in self.editor.where.in_order():
                 work.add(node, chosen.at(node))
         known = {self._seen[p.name] for p in group.passes if p.name in self._seen}
         if known:
@@ -339,7 +339,7 @@ class Driver:
         if _overrides(owner, "run_model"):
             self._one_run(owner, "", lambda: owner.run_model(editor))
         if _overrides(owner, "run"):
-            for region in editor.inner_first():
+            for region in editor.where.inner_first():
                 if region.graph in editor.regions:
                     scope = Scope(editor, region, owner)
                     self._one_run(owner, region.path, lambda scope=scope: owner.run(scope))  # type: ignore[misc]

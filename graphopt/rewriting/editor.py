@@ -6,7 +6,7 @@ walk, and dates each change, so that a pass which comes again looks only at what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +18,13 @@ from graphopt.ir.inference import Facts, TensorFact
 from graphopt.ir.names import Names
 from graphopt.rewriting.draft import SHARED_BYTES, Draft
 from graphopt.rewriting.match import Match
+from graphopt.rewriting.model_index import ModelIndex, OpKey, Region, bodies, walk
 from graphopt.rewriting.opsets import OpsetPolicy
-from graphopt.rewriting.scope import Region
 from graphopt.rewriting.trace import FiringId, Place, Trace
 
 if TYPE_CHECKING:
     from graphopt.rewriting.passes import Pass
     from graphopt.targets import Target
-
-OpKey = tuple[str, str]
 
 
 class Editor:
@@ -66,42 +64,24 @@ class Editor:
         # To adopt is a change of everything: the clock goes on, and what was dated before it is void.
         self._log_start = self.clock + 1
         self._log = []
-        self.index: dict[OpKey, dict[ir.Node, None]] = {}
-        self.regions: dict[ir.Graph, Region] = {}
+        self.where = ModelIndex(model)
         self._constants: dict[tuple[object, ...], ir.Value] = {}
-        self._index_region(Region(model.graph, "", None, None, model.graph.opset_imports))
-        for function in model.functions.values():
-            path = f"{function.domain}:{function.name}"
-            self._index_region(Region(function.graph, path, None, function, function.opset_imports))
-
-    def _index_region(self, region: Region) -> None:
-        self.regions[region.graph] = region
-        for node in region.graph:
-            self.index.setdefault((node.domain, node.op_type), {})[node] = None
-            self._index_bodies(node, region)
-
-    def _index_bodies(self, node: ir.Node, region: Region) -> None:
-        for name, body in bodies(node):
-            prefix = f"{region.path}/" if region.path else ""
-            path = f"{prefix}{node.name or node.outputs[0].name}/{name}"
-            self._index_region(Region(body, path, node, region.function, region.opsets))
 
     # ------------------------------------------------------------------ looking
 
+    @property
+    def index(self) -> dict[OpKey, dict[ir.Node, None]]:
+        """Every node by (domain, operator)."""
+        return self.where.nodes
+
+    @property
+    def regions(self) -> dict[ir.Graph, Region]:
+        """Every graph and where it is."""
+        return self.where.regions
+
     def opset_at(self, node: ir.Node) -> int:
         """The default domain's version where a node stands."""
-        region = self.regions.get(node.graph) if node.graph is not None else None
-        return (region.opsets if region else self.model.graph.opset_imports).get("", 1)
-
-    def inner_first(self) -> list[Region]:
-        """Every graph, bodies before the graphs that hold them."""
-        return list(self.regions.values())[::-1]
-
-    def in_order(self) -> Iterator[ir.Node]:
-        """Every node: a node, then its bodies' nodes; functions last."""
-        for region in list(self.regions.values()):
-            if region.owner is None:
-                yield from _walk(region.graph)
+        return self.where.opset_at(node)
 
     # ------------------------------------------------------------------ permission
 
@@ -168,8 +148,8 @@ class Editor:
 
     # ------------------------------------------------------------------ changing
 
-    def commit(self, draft: Draft, identity: FiringId, match: Match | None = None) -> None:
-        """Put a draft in place and record the firing."""
+    def commit(self, draft: Draft, identity: FiringId | None, match: Match | None = None) -> None:
+        """Put a draft in place and record the firing; without an identity it is part of the open step."""
         graph = draft.anchor.graph
         assert graph is not None, "the anchor has left the graph"
         self._name_nodes(draft, match)
@@ -186,7 +166,7 @@ class Editor:
         for node in draft.nodes:
             if node.graph is not None and not _is_needed(node):
                 self.remove(node)
-        if self._step is None:
+        if self._step is None and identity is not None:
             self.trace.record(identity, self._removed, self._added)
             self._removed, self._added = [], []
 
@@ -279,7 +259,7 @@ class Editor:
     def rebuild(
         self, node: ir.Node, inputs: Sequence[ir.Value | None], outputs: Sequence[ir.Value]
     ) -> ir.Node:
-        """Put a node with other inputs, and with some of its outputs only, in the place of one; bodies move along.
+        """Put a node with other inputs, and only some of its outputs, in the place of one; bodies move along.
 
         Args:
             node: The old node.
@@ -345,31 +325,19 @@ class Editor:
         return used
 
     def _enter(self, node: ir.Node) -> None:
-        self.index.setdefault((node.domain, node.op_type), {})[node] = None
+        self.where.enter(node)
         if node.op_type != "Constant":
             self._added.append(node.op_type)
         self.touch(node)
-        region = self.regions.get(node.graph) if node.graph is not None else None
-        if region is not None:
-            self._index_bodies(node, region)
-            for _, body in bodies(node):
-                for inner in _walk(body):
-                    self.touch(inner)
+        for _, body in bodies(node):
+            for inner in walk(body):
+                self.touch(inner)
 
     def _leave(self, node: ir.Node) -> None:
-        self.index.get((node.domain, node.op_type), {}).pop(node, None)
+        self.where.leave(node)
         if node.op_type != "Constant":
             self._removed.append(node.op_type)
         self.touch(node)
-        for _, body in bodies(node):
-            self._leave_region(body)
-
-    def _leave_region(self, body: ir.Graph) -> None:
-        self.regions.pop(body, None)
-        for inner in body:
-            self.index.get((inner.domain, inner.op_type), {}).pop(inner, None)
-            for _, nested in bodies(inner):
-                self._leave_region(nested)
 
     def remove_function(self, identifier: ir.OperatorIdentifier) -> None:
         """Take out a function that nothing calls."""
@@ -390,7 +358,7 @@ class Editor:
     def touched_since(self, clock: int) -> list[ir.Node]:
         """Nodes that changed since then and are still there, in order."""
         if clock < self._log_start:
-            return list(self.in_order())
+            return list(self.where.in_order())
         return [n for n in dict.fromkeys(self._log[clock - self._log_start :]) if n.graph is not None]
 
     # ------------------------------------------------------------------ opsets
@@ -403,24 +371,6 @@ class Editor:
         self.adopt(self.model)
         self._removed, self._added = trace_state
         return True
-
-
-def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
-    """The graphs that a node has as attributes, with the attributes' names."""
-    found: list[tuple[str, ir.Graph]] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-            found.append((attribute.name, attribute.as_graph()))
-        elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-            found.extend((f"{attribute.name}{i}", g) for i, g in enumerate(attribute.as_graphs()))
-    return found
-
-
-def _walk(graph: ir.Graph) -> Iterator[ir.Node]:
-    for node in graph:
-        yield node
-        for _, body in bodies(node):
-            yield from _walk(body)
 
 
 def _label(node: ir.Node) -> str:

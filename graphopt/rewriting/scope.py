@@ -10,40 +10,13 @@ import onnx_ir as ir
 
 from graphopt.ir.inference import Facts
 from graphopt.rewriting.draft import Draft
+from graphopt.rewriting.model_index import Region
 from graphopt.rewriting.operators import building
 from graphopt.rewriting.trace import FiringId
 
 if TYPE_CHECKING:
     from graphopt.rewriting.editor import Editor
     from graphopt.rewriting.passes import Pass
-
-
-class Region:
-    """Where a graph is: its path from the root, and the versions that hold there.
-
-    Attributes:
-        graph: The graph.
-        path: "" for the main graph, else the nodes and attributes that lead here, "loop/body".
-        owner: The node that has the graph as an attribute; None for the main graph and functions.
-        function: The function that the graph is in, if it is in one.
-        opsets: Opset imports that hold here (the live mapping).
-    """
-
-    __slots__ = ("function", "graph", "opsets", "owner", "path")
-
-    def __init__(
-        self,
-        graph: ir.Graph,
-        path: str,
-        owner: ir.Node | None,
-        function: ir.Function | None,
-        opsets: dict[str, int],
-    ) -> None:
-        self.graph = graph
-        self.path = path
-        self.owner = owner
-        self.function = function
-        self.opsets = opsets
 
 
 class Scope:
@@ -97,6 +70,14 @@ class Scope:
             draft.discard()
         else:
             self.editor.commit(draft, identity)
+
+    @contextmanager
+    def editing(self, before: ir.Node) -> Iterator[Draft]:
+        """As `rewriting`, within a step that `fire` has allowed: for edits at several places."""
+        draft = Draft(self.editor, before)
+        with building(draft):
+            yield draft
+        self.editor.commit(draft, None)
 
     def _allowed(self, anchor: ir.Node, rule: str) -> FiringId | None:
         return self.editor.allow(self._pass, rule, anchor)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from graphopt.ir import constants, facts
 from graphopt.rewriting import Pass, Scope
 from graphopt.rewriting.bodies import lift_initializers
-from graphopt.rewriting.editor import bodies
+from graphopt.rewriting.model_index import bodies
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from graphopt.ir import facts
 from graphopt.rewriting import Pass, Scope
-from graphopt.rewriting.editor import bodies
+from graphopt.rewriting.model_index import bodies
 
 
 @dataclass(frozen=True)

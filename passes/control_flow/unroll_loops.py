@@ -17,7 +17,8 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.rewriting import Pass, Scope, op
 from graphopt.rewriting.bodies import as_own_value, inline_body
-from graphopt.rewriting.editor import Editor, bodies
+from graphopt.rewriting.editor import Editor
+from graphopt.rewriting.model_index import bodies
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class UnrollLoops(Pass):
 
 
 def _trips(loop: ir.Node) -> int | None:
-    """How often the body runs: the trip count, if no condition ends the loop earlier; 0 if it never starts."""
+    """How often the body runs: the trip count, if no condition ends the loop earlier; 0: it never starts."""
     count, condition = loop.inputs[0], loop.inputs[1] if len(loop.inputs) > 1 else None
     trips = constants.array(count) if count is not None else None
     start = constants.array(condition) if condition is not None else np.array(True)

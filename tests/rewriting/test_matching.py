@@ -27,7 +27,7 @@ def places(found: Rule, text: str, *, opset: int = 18) -> list[tuple[Match, obje
     """The rule's answer at every node of its anchor operators, bodies included."""
     editor = Editor(model_from_text(text, opset=opset), target=targets.find("onnx"))
     answers = []
-    for node in editor.in_order():
+    for node in editor.where.in_order():
         if (node.domain, node.op_type) in found.anchors:
             place = Match(editor, Pass(), node)
             answers.append((place, found.find(place)))

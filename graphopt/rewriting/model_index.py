@@ -1,0 +1,120 @@
+"""Where things are in a model: its graphs with the versions that hold there, and its nodes by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+OpKey = tuple[str, str]
+
+
+class Region:
+    """Where a graph is: its path from the root, and the versions that hold there.
+
+    Attributes:
+        graph: The graph.
+        path: "" for the main graph, else the nodes and attributes that lead here, "loop/body".
+        owner: The node that has the graph as an attribute; None for the main graph and functions.
+        function: The function that the graph is in, if it is in one.
+        opsets: Opset imports that hold here (the live mapping).
+    """
+
+    __slots__ = ("function", "graph", "opsets", "owner", "path")
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        path: str,
+        owner: ir.Node | None,
+        function: ir.Function | None,
+        opsets: dict[str, int],
+    ) -> None:
+        self.graph = graph
+        self.path = path
+        self.owner = owner
+        self.function = function
+        self.opsets = opsets
+
+
+class ModelIndex:
+    """Graphs and nodes of a model, kept up to date by the editor.
+
+    Attributes:
+        regions: Every graph; a graph stands before the bodies in it.
+        nodes: Every node by (domain, operator), in the order of coming.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self.regions: dict[ir.Graph, Region] = {}
+        self.nodes: dict[OpKey, dict[ir.Node, None]] = {}
+        self._imports = model.graph.opset_imports
+        self._enter_region(Region(model.graph, "", None, None, model.graph.opset_imports))
+        for function in model.functions.values():
+            path = f"{function.domain}:{function.name}"
+            self._enter_region(Region(function.graph, path, None, function, function.opset_imports))
+
+    def region_of(self, node: ir.Node) -> Region | None:
+        """The region of the graph that a node is in; None for a node that is in none."""
+        return self.regions.get(node.graph) if node.graph is not None else None
+
+    def opset_at(self, node: ir.Node) -> int:
+        """The default domain's version where a node stands."""
+        region = self.region_of(node)
+        return (region.opsets if region else self._imports).get("", 1)
+
+    def inner_first(self) -> list[Region]:
+        """Every graph, bodies before the graphs that hold them."""
+        return list(self.regions.values())[::-1]
+
+    def in_order(self) -> Iterator[ir.Node]:
+        """Every node: a node, then its bodies' nodes; functions last."""
+        for region in list(self.regions.values()):
+            if region.owner is None:
+                yield from walk(region.graph)
+
+    def enter(self, node: ir.Node) -> None:
+        """A node, with its bodies, has come into a graph."""
+        self.nodes.setdefault((node.domain, node.op_type), {})[node] = None
+        region = self.region_of(node)
+        if region is not None:
+            self._enter_bodies(node, region)
+
+    def leave(self, node: ir.Node) -> None:
+        """A node, with its bodies, goes."""
+        self.nodes.get((node.domain, node.op_type), {}).pop(node, None)
+        for _, body in bodies(node):
+            self.regions.pop(body, None)
+            for inner in body:
+                self.leave(inner)
+
+    def _enter_region(self, region: Region) -> None:
+        self.regions[region.graph] = region
+        for node in region.graph:
+            self.nodes.setdefault((node.domain, node.op_type), {})[node] = None
+            self._enter_bodies(node, region)
+
+    def _enter_bodies(self, node: ir.Node, region: Region) -> None:
+        for name, body in bodies(node):
+            prefix = f"{region.path}/" if region.path else ""
+            path = f"{prefix}{node.name or node.outputs[0].name}/{name}"
+            self._enter_region(Region(body, path, node, region.function, region.opsets))
+
+
+def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
+    """The graphs that a node has as attributes, with the attributes' names."""
+    found: list[tuple[str, ir.Graph]] = []
+    for attribute in node.attributes.data.values():
+        if attribute.type is ir.AttributeType.GRAPH and attribute.value is not None:
+            found.append((attribute.name, attribute.as_graph()))
+        elif attribute.type is ir.AttributeType.GRAPHS and attribute.value is not None:
+            found.extend((f"{attribute.name}{i}", g) for i, g in enumerate(attribute.as_graphs()))
+    return found
+
+
+def walk(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Every node of a graph: a node, then its bodies' nodes."""
+    for node in graph:
+        yield node
+        for _, body in bodies(node):
+            yield from walk(body)
