@@ -4,7 +4,7 @@
     after    q[b,h,n,d] -> MatMul -> Softmax
 
 A region is a set of nodes (`members`) all of whose tensors have the merged axis first. Tensors come in through
-Reshapes that merge (which vanish), through others (which get another target), or plainly (which costs one);
+Reshapes that merge (which vanish), through others (they get another target), or plainly (it costs one);
 they go out likewise. A region is worth it where more Reshapes vanish than come.
 """
 
