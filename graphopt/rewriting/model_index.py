@@ -77,6 +77,10 @@ class ModelIndex:
         """A node, with its bodies, has come into a graph."""
         self.nodes.setdefault((node.domain, node.op_type), {})[node] = None
         region = self.region_of(node)
+        if node.domain:
+            # Runtimes look for a domain among the model's imports, checkers among a function's own.
+            for opsets in (self._imports, region.opsets if region is not None else self._imports):
+                opsets.setdefault(node.domain, 1)
         if region is not None:
             self._enter_bodies(node, region)
 

@@ -1,0 +1,103 @@
+"""A convolution, what is added to it and the activation after it as onnxruntime's FusedConv.
+
+    before   Relu(Conv(x, w, b) + Conv(y, v))
+    after    FusedConv(x, w, b, Conv(y, v), activation="Relu")
+
+onnxruntime does this at load as well, and blocks the channels of either spelling for its fastest kernels:
+the time is the same. Another addend than a convolution would keep it from that. HardSwish is not taken in,
+since older releases have no such kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.rewriting import Match, Pass, Rejection, any_of, ms, op, rule
+
+NO_KERNEL = "there is a kernel for float32 only"
+NO_BOUND = "a bound is not a constant number"
+NO_CONVOLUTION = "what is added is not made by a convolution"
+NOT_ALIKE = "what is added is not provably of the convolution's shape"
+
+# What onnxruntime computes on blocked channels, in its spelling and ours.
+BLOCKED = frozenset({("", "Conv"), ("com.microsoft", "FusedConv")})
+
+LIMIT = float(np.finfo(np.float32).max)
+
+
+@rule
+def convolution_addition(z):
+    """Conv(x, w, b) + Conv(y, v) -> FusedConv(x, w, b, Conv(y, v))."""
+    return op.Add(op.Conv(...).named("conv"), z)
+
+
+@convolution_addition.when
+def of_convolutions(m: Match) -> Rejection | None:
+    if m.dtype(m["z"]) is not ir.DataType.FLOAT:
+        return Rejection(NO_KERNEL, m["z"])
+    other = m["z"].producer()
+    if other is None or (other.domain, other.op_type) not in BLOCKED or m.rank(m["z"]) != 4:
+        return Rejection(NO_CONVOLUTION, m["z"])
+    return None if m.facts.same_shape(m["conv"], m["z"]) else Rejection(NOT_ALIKE, m["z"])
+
+
+@convolution_addition.rewrite
+def with_addend(m: Match) -> ir.Value:
+    conv = m.node("conv")
+    x, w, *bias = conv.inputs
+    return ms.FusedConv(x, w, *(bias or [None]), m["z"], **conv.attributes)
+
+
+@rule
+def convolution_activation(x):
+    """Relu(Conv(x, w, b)) -> FusedConv(x, w, b, activation="Relu")."""
+    activated = op["Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip"]
+    fused = ms.FusedConv(x, ..., activation=None).named("conv")
+    return activated(any_of(op.Conv(x, ...).named("conv"), fused), ...)
+
+
+@convolution_activation.when
+def parameters(m: Match) -> tuple[float, ...] | Rejection:
+    if m.dtype(m["x"]) is not ir.DataType.FLOAT:
+        return Rejection(NO_KERNEL, m["x"])
+    activation = m.root
+    if activation.op_type == "Clip":
+        bounds = [_bound(m, index, name, open_end) for index, name, open_end in BOUNDS]
+        return Rejection(NO_BOUND, m.output) if None in bounds else tuple(b for b in bounds if b is not None)
+    names = PARAMETERS.get(activation.op_type, ())
+    return tuple(float(m.attribute(activation, name)) for name in names)  # type: ignore[arg-type]
+
+
+PARAMETERS = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta")}
+BOUNDS = ((1, "min", -LIMIT), (2, "max", LIMIT))
+
+
+def _bound(m: Match, index: int, name: str, open_end: float) -> float | None:
+    if m.opset < 11:
+        return float(m.attribute(m.root, name, open_end))  # type: ignore[arg-type]
+    given = m.root.inputs[index] if index < len(m.root.inputs) else None
+    return open_end if given is None else m.scalar(given)
+
+
+@convolution_activation.rewrite
+def as_fused_conv(m: Match, found: tuple[float, ...]) -> ir.Value:
+    conv = m.node("conv")
+    attributes: dict[str, object] = {**conv.attributes, "activation": m.root.op_type}
+    if found:
+        attributes["activation_params"] = list(found)
+    return ms.FusedConv(*conv.inputs, **attributes)
+
+
+@dataclass(frozen=True)
+class FuseConvolutionActivations(Pass):
+    """Fuse Conv, a sum with another one and an activation into onnxruntime's FusedConv."""
+
+    name = "fuse-convolution-activations"
+    family = "fusion"
+    stage = "target"
+    level = 2
+    targets = ("onnxruntime",)
+    rules = (convolution_addition, convolution_activation)
