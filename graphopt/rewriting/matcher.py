@@ -161,8 +161,10 @@ def match(pattern: Pattern, place: Match) -> Rejection | bool:
         True; False where it does not fit; a Rejection where it fits but for an inner value that is
         needed elsewhere.
     """
-    search = _Search(place.editor.facts, place.opset)
     root = place.root
+    if not pattern.may_fit(root):
+        return False
+    search = _Search(place.editor.facts, place.opset)
     if not search.solve((pattern.root, root.outputs[_root_index(pattern)], None)):
         return False
     place.bind(search.values, search.nodes, search.captures)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import EllipsisType
 
 import numpy as np
+import onnx_ir as ir
 
 Scalar = int | float | bool
 ScalarTest = Callable[[float], bool]
@@ -191,12 +192,34 @@ class Pattern:
         anchors: (domain, operator) of the nodes that may produce the root.
         depth: Operators between the root and the farthest value, the anchor counted.
         arguments: Names of the free values.
+        outlines: What must stand right above the anchor, one a spelling: a quick test before the search.
     """
 
     root: ValuePattern
     anchors: tuple[tuple[str, str], ...]
     depth: int
     arguments: tuple[str, ...]
+    outlines: tuple[Outline, ...]
+
+    def may_fit(self, node: ir.Node) -> bool:
+        """Whether the operators right above a node could be those of some spelling."""
+        above = [
+            producer.op_type
+            for value in node.inputs
+            if value is not None and (producer := value.producer()) is not None
+        ]
+        return any(outline.fits(node.op_type, above) for outline in self.outlines)
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """One spelling's anchor and, for each input that must be made by a node, the operators it may be."""
+
+    anchors: frozenset[str]
+    above: tuple[frozenset[str], ...]
+
+    def fits(self, op_type: str, above: list[str]) -> bool:
+        return op_type in self.anchors and all(any(t in wanted for t in above) for wanted in self.above)
 
 
 def trace(function: Callable[..., ValuePattern]) -> Pattern:
@@ -210,7 +233,7 @@ def trace(function: Callable[..., ValuePattern]) -> Pattern:
     anchors = tuple(dict.fromkeys(_anchors(root)))
     if not anchors:
         raise TypeError(f"pattern {function.__name__} must return the output of an operator")
-    return Pattern(root, anchors, _depth(root), names)
+    return Pattern(root, anchors, _depth(root), names, tuple(_outlines(root)))
 
 
 def _anchors(value: ValuePattern) -> Iterator[tuple[str, str]]:
@@ -220,6 +243,25 @@ def _anchors(value: ValuePattern) -> Iterator[tuple[str, str]]:
     elif isinstance(value, Alternatives):
         for choice in value.choices:
             yield from _anchors(choice)
+
+
+def _outlines(root: ValuePattern) -> Iterator[Outline]:
+    if isinstance(root, Alternatives):
+        for choice in root.choices:
+            yield from _outlines(choice)
+    elif isinstance(root, NodeOutput):
+        above = (_makers(v) for v in root.node.inputs if v is not None)
+        yield Outline(frozenset(root.node.op_types), tuple(frozenset(m) for m in above if m))
+
+
+def _makers(value: ValuePattern) -> set[str]:
+    """Operators that may make the value; none if it may be made by no node."""
+    if isinstance(value, NodeOutput):
+        return set(value.node.op_types)
+    if isinstance(value, Alternatives):
+        makers = [_makers(choice) for choice in value.choices]
+        return set().union(*makers) if all(makers) else set()
+    return set()
 
 
 def _depth(value: ValuePattern) -> int:
