@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.rewriting import Match, Pass, Rejection, any_of, ms, op, rule
+from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, any_of, ms, op, rule, rule_on
 
 NO_KERNEL = "there is a kernel for float32 only"
 NO_BOUND = "a bound is not a constant number"
@@ -28,27 +28,35 @@ BLOCKED = frozenset({("", "Conv"), ("com.microsoft", "FusedConv")})
 LIMIT = float(np.finfo(np.float32).max)
 
 
-@rule
-def convolution_addition(z):
+@rule_on("Add", depth=2)
+def convolution_addition(m: Match) -> ir.Value | Rejection | None:
     """Conv(x, w, b) + Conv(y, v) -> FusedConv(x, w, b, Conv(y, v))."""
-    return op.Add(op.Conv(...).named("conv"), z)
+    first, second = m.root.inputs
+    assert first is not None and second is not None, "Add has no optional inputs"
+    found: Rejection | None = None
+    # Either convolution may be the one that nothing else needs.
+    for value, other in ((second, first), (first, second)):
+        conv = value.producer()
+        if conv is None or conv.op_type != "Conv" or conv.domain != "":
+            continue
+        found = _obstacle(m, conv, other)
+        if found is None:
+            x, w, *bias = conv.inputs
+            return ms.FusedConv(x, w, *(bias or [None]), other, **conv.attributes)  # type: ignore[no-any-return]
+    return found
 
 
-@convolution_addition.when
-def of_convolutions(m: Match) -> Rejection | None:
-    if m.dtype(m["z"]) is not ir.DataType.FLOAT:
-        return Rejection(NO_KERNEL, m["z"])
-    other = m["z"].producer()
-    if other is None or (other.domain, other.op_type) not in BLOCKED or m.rank(m["z"]) != 4:
-        return Rejection(NO_CONVOLUTION, m["z"])
-    return None if m.facts.same_shape(m["conv"], m["z"]) else Rejection(NOT_ALIKE, m["z"])
-
-
-@convolution_addition.rewrite
-def with_addend(m: Match) -> ir.Value:
-    conv = m.node("conv")
-    x, w, *bias = conv.inputs
-    return ms.FusedConv(x, w, *(bias or [None]), m["z"], **conv.attributes)
+def _obstacle(m: Match, conv: ir.Node, addend: ir.Value) -> Rejection | None:
+    """Why a convolution can't take a sum in."""
+    result = conv.outputs[0]
+    source = addend.producer()
+    if not m.has_one_consumer(result) or conv.graph is not m.root.graph:
+        return Rejection(HAS_OTHER_CONSUMERS, result)
+    if m.dtype(addend) is not ir.DataType.FLOAT:
+        return Rejection(NO_KERNEL, addend)
+    if source is None or (source.domain, source.op_type) not in BLOCKED or m.rank(addend) != 4:
+        return Rejection(NO_CONVOLUTION, addend)
+    return None if m.facts.same_shape(result, addend) else Rejection(NOT_ALIKE, addend)
 
 
 @rule

@@ -8,6 +8,7 @@ onnxruntime does this at load as well: the time is the same.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -20,7 +21,7 @@ NO_KERNEL = "there are kernels for float32 and float16 only"
 @rule
 def quick_gelu(x):
     """x * Sigmoid(x * alpha) -> QuickGelu(x, alpha)."""
-    scaled = any_of(op.Mul(x, const("alpha", lambda number: number == number)), x)
+    scaled = any_of(op.Mul(x, const("alpha", math.isfinite)), x)
     return op.Mul(x, op.Sigmoid(scaled))
 
 
