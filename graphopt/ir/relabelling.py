@@ -19,6 +19,7 @@ __all__ = [
     "Relabelling",
     "at_least_one",
     "constant_target",
+    "inserted_axes",
     "is_relabelling",
     "positive_atoms",
     "relabelling",
@@ -69,10 +70,10 @@ def relabelling(
     """
     if source == result:
         return Relabelling("")
-    axes = _inserted(source, result)
+    axes = inserted_axes(source, result)
     if axes is not None:
         return Relabelling("Unsqueeze", axes)
-    axes = _inserted(result, source)
+    axes = inserted_axes(result, source)
     if axes is not None:
         return Relabelling("Squeeze", axes)
     target = constant_target(source, result, opset, positive)
@@ -85,7 +86,7 @@ def relabelling(
     return None
 
 
-def _inserted(source: Dims, result: Dims) -> tuple[int, ...] | None:
+def inserted_axes(source: Dims, result: Dims) -> tuple[int, ...] | None:
     """The axes of `result` that are dims of 1 put between those of `source`; None where others differ too."""
     axes: list[int] = []
     place = 0

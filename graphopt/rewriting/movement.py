@@ -78,8 +78,8 @@ def spelled(
         found = relabelling(movement.source, dims, opset)
         return None if found is None else (found,) if found.op_type else ()
 
-    if movement.keeps_order:
-        return last(movement.source)
+    if movement.keeps_order and (relabelled := last(movement.source)) is not None:
+        return relabelled
     found: list[Chain] = []
     for dims, perm in _transpositions(movement):
         before, after = first(dims), last(tuple(dims[axis] for axis in perm))
@@ -211,16 +211,17 @@ def _blocks(movement: Movement, opset: int) -> Iterator[Step]:
             yield Step("SpaceToDepth", (narrower,))
 
 
-def written(value: ir.Value, chain: Chain, last: ir.Node) -> ir.Value:
+def written(value: ir.Value, chain: Chain, last: ir.Node | None = None) -> ir.Value:
     """Build a chain.
 
     Args:
         value: The source.
         chain: What `spelled` gave.
-        last: The last node of the old chain.
+        last: The last node of the old chain, where its own target may be taken.
     """
     for step in chain:
         if isinstance(step, OwnTarget):
+            assert last is not None, "there is a target to be taken"
             value = op.Reshape(value, last.inputs[1], allowzero=attribute(last, "allowzero"))
         elif step.op_type == "Transpose":
             value = op.Transpose(value, perm=list(step.numbers))

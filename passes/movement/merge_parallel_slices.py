@@ -58,6 +58,8 @@ class MergeParallelSlices(Pass):
 
     name = "merge-parallel-slices"
     family = "movement"
+    # Rotary embeddings are recognised by their halves.
+    stage = "target"
     marks_steps = True
 
     def run(self, scope: Scope) -> None:
