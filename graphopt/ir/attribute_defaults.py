@@ -19,7 +19,7 @@ def _default(domain: str, op_type: str, name: str, opset: int) -> AttributeValue
     declared = schema.attributes.get(name)
     if declared is None or not declared.default_value.name:
         return None
-    value: AttributeValue = ir.from_proto(declared.default_value).value
+    value: AttributeValue = ir.serde.deserialize_attribute(declared.default_value).value
     return value
 
 

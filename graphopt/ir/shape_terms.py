@@ -77,9 +77,9 @@ class Term:
         self.source = source.value if source is not None else None
         self.elements = elements
         self.rank = rank
-        self.place = max([source.place if source is not None else -1, *(term.place for term in inputs)])
+        self.place: int = max([source.place if source is not None else -1, *(term.place for term in inputs)])
         below: frozenset[Term] = frozenset().union(*(term.nodes for term in inputs))
-        self.nodes = below | {self} if op_type else below
+        self.nodes: frozenset[Term] = below | {self} if op_type else below
 
     def __repr__(self) -> str:
         given = [str(term) for term in self.inputs] + ([self.source.name or "?"] if self.source else [])

@@ -36,7 +36,7 @@ def slices_of(node: ir.Node) -> tuple[AxisSlice, ...] | None:
     """What a Slice takes of each axis that it names; None unless all of it is constant."""
     if "starts" in node.attributes:
         parts = [attribute(node, name) for name in ("starts", "ends", "axes")]
-        columns = [tuple(p) if isinstance(p, tuple) else None for p in parts]
+        columns = [tuple(n for n in p if isinstance(n, int)) if isinstance(p, tuple) else None for p in parts]
     else:
         columns = []
         for index in (1, 2, 3, 4):

@@ -102,7 +102,7 @@ class _Descent:
         def scaled(x: ir.Value) -> ir.Value:
             return copy_of(node, [x, node.inputs[1]]) if plain is None else plain(x)
 
-        uses = output.uses()
+        uses = tuple(output.uses())
         if len(uses) == 1 and uses[0].node.op_type == "Add" and not output.is_graph_output():
             add = uses[0].node
             rank = self.facts.rank(output)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graphopt.ir.inference import Facts
 
 # A list of (pattern, value) still to be matched, as a linked list so that branches share it.
-Goals = tuple[ValuePattern, ir.Value | None, "Goals"] | None  # type: ignore[misc]
+Goals = tuple[ValuePattern, ir.Value | None, "Goals"] | None
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, overload
+from types import EllipsisType
+from typing import Any, Protocol, overload
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from graphopt.rewriting import pattern as patterns
 
 Operand = ir.Value | np.ndarray | float | Sequence[int] | Sequence[float] | None
+PatternOperand = patterns.ValuePattern | patterns.Scalar | EllipsisType | None
 
 
 class Builds(Protocol):
@@ -56,15 +58,28 @@ class Operator:
         self.domain = domain
         self.op_types = op_types
 
-    def __call__(self, *inputs, outputs: int = 1, **attributes):  # type: ignore[no-untyped-def]
-        """One value, or a tuple of them where `outputs` asks for several."""
+    # Operands of a graph give values, those of a pattern pattern values; numbers alone could be either.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, *inputs: Operand, outputs: int, **attributes: object
+    ) -> tuple[ir.Value, ...]: ...
+    @overload
+    def __call__(self, *inputs: Operand, **attributes: object) -> ir.Value: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, *inputs: PatternOperand, outputs: int, **attributes: object
+    ) -> tuple[patterns.ValuePattern, ...]: ...
+    @overload
+    def __call__(self, *inputs: PatternOperand, **attributes: object) -> patterns.ValuePattern: ...
+    def __call__(self, *inputs: Any, outputs: int | None = None, **attributes: object) -> object:  # type: ignore[misc]
+        """One value, or a tuple of them where `outputs` says how many."""
         builder = _builder.get()
         if builder is None:
             node = patterns.make_node(self.domain, self.op_types, inputs, attributes)
-            found = tuple(node.output(i) for i in range(outputs))
-            return found[0] if outputs == 1 else found
-        made = builder.build(self.domain, self.op_types[0], inputs, attributes, outputs)
-        return made[0] if outputs == 1 else made
+            found = tuple(node.output(i) for i in range(outputs or 1))
+            return found[0] if outputs is None else found
+        made = builder.build(self.domain, self.op_types[0], inputs, attributes, outputs or 1)
+        return made[0] if outputs is None else made
 
 
 class Operators:

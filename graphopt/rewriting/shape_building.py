@@ -53,7 +53,7 @@ def _written(term: Term, inputs: list[ir.Value]) -> ir.Value:
     if not term.op_type:
         made = constant(numbers)
     elif term.op_type == "Shape":
-        bounds = {"start": term.numbers[0], "end": term.numbers[1]} if term.numbers else {}
+        bounds: dict[str, object] = {"start": term.numbers[0], "end": term.numbers[1]} if term.numbers else {}
         made = op.Shape(term.source, **bounds)
     elif term.op_type == "Size":
         made = op.Size(term.source)

@@ -71,7 +71,7 @@ def copy_of(
         name: given for name, given in node.attributes.items() if name not in without
     }
     kept |= changed
-    made: ir.Value = Operator(node.domain, (node.op_type,))(*inputs, **kept)  # type: ignore[arg-type]
+    made: ir.Value = Operator(node.domain, (node.op_type,))(*inputs, **kept)
     return made
 
 
@@ -101,7 +101,7 @@ def shared_alike(node: ir.Node, affine: Affine, facts: Facts) -> bool:
         output = twin.outputs[0]
         if twin.op_type != node.op_type or index != 1 or len(output.uses()) != 1 or output.is_graph_output():
             return False
-        found = affine_of(output.uses()[0].node, facts)
+        found = affine_of(next(iter(output.uses())).node, facts)
         if found is None or found[0] is not output or not found[1].equals(affine):
             return False
     return True

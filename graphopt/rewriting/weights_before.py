@@ -62,7 +62,10 @@ def _conv(node: ir.Node, index: int, affine: Affine, _: Facts) -> PlanFrom | Non
     if not affine.has_shift:
         return _with_weight(node, factor)
     # A shifted input is not zero where the convolution pads with zeros.
-    if any(attribute(node, "pads", (0,))) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    pads = attribute(node, "pads", (0,))
+    if not isinstance(pads, tuple) or any(pads):
+        return None
+    if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
     if affine.shift.ndim and affine.shift.size != shape[1] * groups:
         return None
@@ -119,7 +122,8 @@ def _product(weight: ir.TensorProtocol, shift: Vector, *, transposed: bool) -> V
 
 def _matmul(node: ir.Node, index: int, affine: Affine, facts: Facts) -> PlanFrom | None:
     weight = parameter(input_of(node, 1 - index))
-    rank = facts.rank(node.inputs[index]) if node.inputs[index] is not None else None
+    source = node.inputs[index]
+    rank = None if source is None else facts.rank(source)
     if weight is None or rank is None or affine.has_shift or len(constants.shape_of(weight)) < 2:
         return None
     if affine.axis not in (None, rank - 1 if index == 0 else rank - 2):

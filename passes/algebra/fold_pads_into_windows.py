@@ -99,7 +99,9 @@ def pad_into_window(m: Match) -> ir.Value | Rejection | None:
     """Conv(Pad(x)) -> Conv(x), and the same for AveragePool and MaxPool."""
     value = m.root.inputs[0]
     padding = None if value is None else _padding(m, value)
-    if value is None or padding is None or isinstance(padding, Rejection):
+    if value is None or padding is None:
+        return None
+    if isinstance(padding, Rejection):
         return padding
     if not m.has_one_consumer(value):
         return Rejection(HAS_OTHER_CONSUMERS, value)
@@ -155,7 +157,8 @@ def _values_agree(m: Match, padding: _Padding, own: tuple[int, ...]) -> Rejectio
         if m.opset < 7 or (any(own) and m.attribute(m.root, "count_include_pad") != 1):
             return Rejection(OWN_PADDING, m.output)
         return None if padding.value == 0 else Rejection(OTHER_VALUE, padding.source)
-    if set(m.attribute(m.root, "dilations") or (1,)) != {1}:  # type: ignore[arg-type]
+    dilations = m.attribute(m.root, "dilations") or (1,)
+    if not isinstance(dilations, tuple) or set(dilations) != {1}:
         return Rejection(OWN_PADDING, m.output)
     if any(v.uses() or v.is_graph_output() for v in m.root.outputs[1:]):
         return Rejection(OWN_PADDING, m.output)

@@ -36,8 +36,8 @@ def _slope(m: Match, sign: float) -> np.ndarray | Rejection:
 
 def _leaky(x: ir.Value, slope: np.ndarray) -> ir.Value:
     if slope.size == 1:
-        return op.LeakyRelu(x, alpha=float(slope.reshape(()).astype(np.float64)))  # type: ignore[no-any-return]
-    return op.PRelu(x, constant(slope))  # type: ignore[no-any-return]
+        return op.LeakyRelu(x, alpha=float(slope.reshape(()).astype(np.float64)))
+    return op.PRelu(x, constant(slope))
 
 
 @rule

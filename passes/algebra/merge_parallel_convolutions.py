@@ -49,7 +49,7 @@ def _convolution(m: Match, value: ir.Value) -> _Branch | None:
         or (given is not None and bias is None)
     ):
         return None
-    if len(node.inputs[1].uses()) > 1:
+    if node.inputs[1] is None or len(node.inputs[1].uses()) > 1:
         return None
     source = node.inputs[0]
     return None if source is None else _Branch(source, geometry, weight, bias)

@@ -20,7 +20,7 @@ NOT_FLOAT = "the value is not known to be a float"
 WIDENS = "the constant may widen the value by broadcasting"
 
 
-def _reciprocal(y):  # type: ignore[no-untyped-def]
+def _reciprocal(y):
     return any_of(op.Reciprocal(y), op.Div(const(1.0), y).named("quotient"))
 
 

@@ -32,8 +32,7 @@ def zero_state(m: Match) -> list[ir.Value] | None:
             inputs[place] = None
     if inputs == list(node.inputs):
         return None
-    made = getattr(op, node.op_type)(*inputs, outputs=len(node.outputs), **node.attributes)
-    return [made] if len(node.outputs) == 1 else list(made)
+    return list(getattr(op, node.op_type)(*inputs, outputs=len(node.outputs), **node.attributes))
 
 
 def _is_zero(value: ir.Value | None, opsets: dict[str, int]) -> bool:

@@ -76,11 +76,8 @@ def heads_into_attention(m: Match) -> ir.Value | dict[ir.Value, ir.Value] | Reje
     (query, q_heads), (keys, kv_heads), (values, v_heads) = (part for part in parts if part is not None)
     if kv_heads != v_heads:
         return Rejection(NOT_SPLIT, node.outputs[0])
-    attributes: dict[str, object] = {k: a for k, a in node.attributes.items()}
-    attributes |= {"q_num_heads": q_heads, "kv_num_heads": kv_heads}
-    count = len(node.outputs)
-    found = op.Attention(query, keys, values, *node.inputs[3:], outputs=count, **attributes)
-    made = (found,) if count == 1 else found
+    attributes: dict[str, object] = {**node.attributes, "q_num_heads": q_heads, "kv_num_heads": kv_heads}
+    made = op.Attention(query, keys, values, *node.inputs[3:], outputs=len(node.outputs), **attributes)
     return {m.output: made[0], **dict(zip(node.outputs[1:], made[1:], strict=False))}
 
 

@@ -223,7 +223,7 @@ def _written(m: Match, scores: Scores, values: ir.Value) -> ir.Value | Rejection
     mask = combined(m, scores.masks, query, keys, dtype)
     if isinstance(mask, Rejection):
         return mask
-    heads = {"q_num_heads": 1, "kv_num_heads": 1} if len(q) == 3 else {}
+    heads: dict[str, object] = {"q_num_heads": 1, "kv_num_heads": 1} if len(q) == 3 else {}
     return op.Attention(query, keys, values, mask, scale=float(scores.scale), **heads)
 
 
@@ -235,5 +235,8 @@ class FuseAttention(Pass):
     family = "fusion"
     stage = "attention"
     level = 2
-    bound = "float32 within a few units in the last place of the largest value; NaN values behind a NaN guard give 0"
+    bound = (
+        "float32 within a few units in the last place of the largest value; "
+        "NaN values behind a NaN guard give 0"
+    )
     rules = (attention, guard_after_movement)

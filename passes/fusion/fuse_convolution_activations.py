@@ -42,7 +42,7 @@ def convolution_addition(m: Match) -> ir.Value | Rejection | None:
         found = _obstacle(m, conv, other)
         if found is None:
             x, w, *bias = conv.inputs
-            return ms.FusedConv(x, w, *(bias or [None]), other, **conv.attributes)  # type: ignore[no-any-return]
+            return ms.FusedConv(x, w, *(bias or [None]), other, **conv.attributes)
     return found
 
 

@@ -22,7 +22,7 @@ ROOT_TWO_OVER_PI = math.sqrt(2.0 / math.pi)
 CUBIC = 0.044715
 
 
-def _half_times(x, gate):  # type: ignore[no-untyped-def]
+def _half_times(x, gate):
     """x * gate / 2, however it is grouped."""
     return any_of(
         op.Mul(op.Mul(x, gate), 0.5),

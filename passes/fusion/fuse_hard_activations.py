@@ -22,7 +22,7 @@ def _is_sixth(alpha: object) -> bool:
     return isinstance(alpha, float) and math.isclose(alpha, SIXTH, rel_tol=1e-6)
 
 
-def _relu6_of(x):  # type: ignore[no-untyped-def]
+def _relu6_of(x):
     """Clip(x + 3, 0, 6), bounds as attributes or inputs."""
     return any_of(op.Clip(op.Add(x, 3.0), min=0.0, max=6.0), op.Clip(op.Add(x, 3.0), 0.0, 6.0))
 

@@ -47,7 +47,7 @@ def nested(m: Match) -> ir.Value | Rejection | None:
             found += [v for v in node.inputs if v is not None]
     if len(found) == len(m.root.inputs) or axis is None:
         return Rejection(HAS_OTHER_CONSUMERS, rejected) if rejected is not None else None
-    return op.Concat(*found, axis=axis)  # type: ignore[no-any-return]
+    return op.Concat(*found, axis=axis)
 
 
 @rule_on("Concat", depth=2)
@@ -145,7 +145,7 @@ def _whole(m: Match, run: _Run) -> ir.Value | None:
     start, end = spelled_start(run.cut.start, size), spelled_end(run.cut.end, size)
     if start is None or end is None:
         return None
-    return op.Slice(run.source, [start], [end], [run.cut.axis])  # type: ignore[no-any-return]
+    return op.Slice(run.source, [start], [end], [run.cut.axis])
 
 
 @dataclass(frozen=True)

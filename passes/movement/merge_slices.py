@@ -48,7 +48,7 @@ def slice_of_slice(m: Match) -> ir.Value | Rejection | None:
         bounds.append((start, end, axis, cut.step))
     starts, ends, axes, steps = (list(column) for column in zip(*bounds, strict=True))
     if all(step == 1 for step in steps):
-        return op.Slice(source, starts, ends, axes)  # type: ignore[no-any-return]
+        return op.Slice(source, starts, ends, axes)
     return op.Slice(source, starts, ends, axes, steps) if m.opset >= 10 else None
 
 
@@ -78,7 +78,7 @@ def slice_of_one(m: Match) -> ir.Value | Rejection | None:
     index = _index(cuts[0], dims[cuts[0].axis])
     if index is None or (index < 0 and m.opset < NEGATIVE_INDICES_SINCE):
         return Rejection(NEEDS_RUN, m.output)
-    return op.Gather(source, constant(np.array(index, np.int64)), axis=cuts[0].axis)  # type: ignore[no-any-return]
+    return op.Gather(source, constant(np.array(index, np.int64)), axis=cuts[0].axis)
 
 
 def _index(cut: Cut, size: Dim) -> int | None:
