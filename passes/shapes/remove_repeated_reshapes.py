@@ -46,12 +46,31 @@ def one_relabelling(m: Match) -> ir.Value | Rejection | None:
     same = next((v for v in reversed(sources) if m.facts.same_shape(v, m.output)), None)
     if same is not None:
         return same
-    shared = next((i for i, v in enumerate(sources[:-1]) if not m.has_one_consumer(v)), len(sources) - 1)
+    shared = next((i for i, v in enumerate(sources[:-1]) if not _may_go(m, v)), len(sources) - 1)
     if len(sources) < 2:
         return None
     if shared == 0:
         return Rejection(HAS_OTHER_CONSUMERS, sources[0])
     return _from(m, sources[shared], chain[: shared + 1])
+
+
+def _may_go(m: Match, value: ir.Value) -> bool:
+    """Whether nobody needs the value of a chain, once those that can are written without it."""
+    if value.is_graph_output():
+        return False
+    users = [use.node for use in value.uses()]
+    if len(users) == 1:
+        return True
+    producer = value.producer()
+    source = producer.inputs[0] if producer is not None else None
+    before = m.dims(source) if source is not None else None
+    if before is None:
+        return False
+    for user in users:
+        after = m.dims(user.outputs[0]) if is_relabelling(user) and user.inputs[0] is value else None
+        if after is None or relabelling(before, after, m.opset, _positive(m, [user])) is None:
+            return False
+    return True
 
 
 def _chain(node: ir.Node) -> list[ir.Node]:

@@ -191,3 +191,14 @@ def test_a_computed_target_after_an_unsqueeze_is_taken():
             s = Shape(z)  t = Concat <axis = 0> (s, [12])  y = Reshape(x, t) }""",
         sizes=[{"P": 6, "B": 2, "S": 3}, {"P": 0, "B": 0, "S": 3}],
     )
+
+
+def test_shared_by_reshapes_only():
+    assert_rewrites(
+        PASS,
+        before="""g (float[B] x) => (float[B,1,1] y, float[1,B,1] z) {
+            a = Unsqueeze(x, [0])  y1 = Unsqueeze(a, [2])  y = Reshape(y1, [-1,1,1])  z = Unsqueeze(a, [2]) }""",
+        after="""g (float[B] x) => (float[B,1,1] y, float[1,B,1] z) {
+            y = Unsqueeze(x, [1,2])  z = Unsqueeze(x, [0,2]) }""",
+        sizes=B_SIZES,
+    )
