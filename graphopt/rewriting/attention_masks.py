@@ -44,7 +44,7 @@ Term = Added | Chosen
 def combined(
     m: Match, terms: Sequence[Term], query: ir.Value, keys: ir.Value, dtype: ir.DataType
 ) -> ir.Value | Rejection | None:
-    """The terms, innermost first, as one mask to be added to scores of `query` and `keys`; None without terms."""
+    """The terms, innermost first, as one mask to add to scores of `query` and `keys`; None without terms."""
     if not terms:
         return None
     outer = (m.dims(query) or ())[:-1]
@@ -53,7 +53,7 @@ def combined(
         dims = m.dims(value)
         if dims is None or len(dims) > len(outer) + 1:
             return Rejection(MASK_DOES_NOT_FIT, value)
-        # Over keys nothing is asked: the product with the values fails unless the mask has one, or all of them.
+        # Over keys nothing is asked: the product with the values fails unless the mask has one, or all.
         padded = ((1,) * (len(outer) + 1 - len(dims)) + dims)[:-1]
         if any(d not in (1, o) for d, o in zip(padded, outer, strict=True)):
             return Rejection(MASK_DOES_NOT_FIT, value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.rewriting.operators import building, op
 from graphopt.rewriting.draft import Draft
 from graphopt.rewriting.editor import Editor
+from graphopt.rewriting.operators import building, op
 
 
 def lift_initializers(editor: Editor, body: ir.Graph) -> None:

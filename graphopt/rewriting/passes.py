@@ -147,7 +147,7 @@ def graphsurgeon_pass(
     """
 
     def decorate(function: Callable[[gs.Graph], gs.Graph | None]) -> type[Pass]:
-        def run_model(self: Pass, editor: Editor) -> None:
+        def run_model(_: Pass, editor: Editor) -> None:
             from graphopt.ir import graphsurgeon
 
             graph = graphsurgeon.to_graphsurgeon(editor.model)

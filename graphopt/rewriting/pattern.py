@@ -143,7 +143,7 @@ COMMUTATIVE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd"
 def make_node(
     domain: str,
     op_types: tuple[str, ...],
-    inputs: Sequence[ValuePattern | Scalar | None | EllipsisType],
+    inputs: Sequence[ValuePattern | Scalar | EllipsisType | None],
     attributes: dict[str, object],
 ) -> NodePattern:
     """A node of a pattern; a trailing `...` allows any further inputs."""

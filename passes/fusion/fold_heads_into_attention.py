@@ -1,7 +1,7 @@
 """Let Attention split and merge the heads by itself.
 
-    before   Reshape(Transpose(Attention(Transpose(Reshape(x)), ...)))      (batch, heads, length, size) inside
-    after    Attention(x, ..., q_num_heads=h, kv_num_heads=g)               (batch, length, heads * size)
+    before   Reshape(Transpose(Attention(Transpose(Reshape(x)), ...)))     (batch, heads, length, size) inside
+    after    Attention(x, ..., q_num_heads=h, kv_num_heads=g)              (batch, length, heads * size)
 
 All three of queries, keys and values must be split right before, and the result merged right after.
 """

@@ -14,7 +14,7 @@ from graphopt.rewriting import Match, Pass, op, rule_on
 
 
 def _unrepeated(m: Match, value: ir.Value | None) -> ir.Value | None:
-    """(batch, groups, length, size) of which each group is repeated into (batch, groups * times, length, size)."""
+    """(batch, groups, length, size), each group of it repeated: (batch, groups * times, length, size)."""
     reshape = _producer(value, "Reshape")
     expand = _producer(reshape.inputs[0], "Expand") if reshape is not None else None
     unsqueeze = _producer(expand.inputs[0], "Unsqueeze", "Reshape") if expand is not None else None

@@ -1,7 +1,10 @@
 """RotaryEmbedding from its parts.
 
-    before   x * c + Concat(-x[.., h:], x[.., :h]) * s      with c = Unsqueeze(Cos(Concat(f, f)), 1), s likewise of Sin
-    after    RotaryEmbedding(x, Cos(f), Sin(f))             x is (batch, heads, length, 2 h), f is (batch, length, h)
+    before   x * c + Concat(-x[.., h:], x[.., :h]) * s
+    after    RotaryEmbedding(x, Cos(f), Sin(f))
+
+with c = Unsqueeze(Cos(Concat(f, f)), 1) and s likewise of Sin; x is (batch, heads, length, 2 h), f is
+(batch, length, h).
 
 The two halves of the angles are the same by construction (Concat(f, f)), so that one of them does. Where x is
 split into heads right before, the rotation is done before the split, for Attention to take over the split.
@@ -60,7 +63,7 @@ def halves(m: Match) -> Rejection | tuple[ir.Value, ir.Value]:
 
 
 def _first_half(m: Match, value: ir.Value, steps: int) -> ir.Value | None:
-    """The value below an element-wise chain that ends in Unsqueeze(.., 1), if Concat(f, f) starts it; else None."""
+    """The value below an element-wise chain from Concat(f, f) to Unsqueeze(.., 1); else None."""
     node = value.producer()
     if node is None or steps == 0 or node.domain != "":
         return None

@@ -53,7 +53,10 @@ def test_binds_arguments_by_name():
 
 
 def test_commutative_operators_match_both_ways():
-    assert answer(Rule(scaled), "g (float[N] a, float[N] b) => (float[N] z) { s = Add(a, b)  z = Mul(2.0, s) }") == ()
+    assert (
+        answer(Rule(scaled), "g (float[N] a, float[N] b) => (float[N] z) { s = Add(a, b)  z = Mul(2.0, s) }")
+        == ()
+    )
 
 
 def test_sub_is_not_commutative():
@@ -65,7 +68,10 @@ def test_sub_is_not_commutative():
 
 
 def test_other_number_does_not_match():
-    assert answer(Rule(scaled), "g (float[N] a, float[N] b) => (float[N] z) { s = Add(a, b)  z = Mul(s, 3.0) }") is None
+    assert (
+        answer(Rule(scaled), "g (float[N] a, float[N] b) => (float[N] z) { s = Add(a, b)  z = Mul(s, 3.0) }")
+        is None
+    )
 
 
 def test_number_that_raises_the_rank_does_not_match():
@@ -90,8 +96,13 @@ def test_value_used_twice_must_be_one_value():
     def square(x):
         return op.Mul(op.Neg(x), x)
 
-    assert answer(Rule(square), "g (float[N] a, float[N] b) => (float[N] z) { n = Neg(a)  z = Mul(n, b) }") is None
-    assert answer(Rule(square), "g (float[N] a, float[N] b) => (float[N] z) { n = Neg(b)  z = Mul(n, b) }") == ()
+    assert (
+        answer(Rule(square), "g (float[N] a, float[N] b) => (float[N] z) { n = Neg(a)  z = Mul(n, b) }")
+        is None
+    )
+    assert (
+        answer(Rule(square), "g (float[N] a, float[N] b) => (float[N] z) { n = Neg(b)  z = Mul(n, b) }") == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +112,10 @@ def test_value_used_twice_must_be_one_value():
             "g (float[N] a, float[N] b) => (float[N] z, float[N] o) { s = Add(a, b)  o = Relu(s)  z = Mul(s, 2.0) }",
             HAS_OTHER_CONSUMERS,
         ),
-        ("g (float[N] a, float[N] b) => (float[N] z, float[N] s) { s = Add(a, b)  z = Mul(s, 2.0) }", IS_GRAPH_OUTPUT),
+        (
+            "g (float[N] a, float[N] b) => (float[N] z, float[N] s) { s = Add(a, b)  z = Mul(s, 2.0) }",
+            IS_GRAPH_OUTPUT,
+        ),
         (
             """g (bool c, float[N] a, float[N] b) => (float[N] z) { s = Add(a, b)
                z = If (c) <then_branch = t () => (float[N] u) { u = Mul(s, 2.0) },
@@ -128,7 +142,11 @@ def test_spellings_and_optional_operators():
     def pattern(x):
         return any_of(op.Div(x, 2.0), op.Mul(optional("Cast", op.Neg(x)), const(0.5)))
 
-    for body in ("z = Div(a, 2.0)", "n = Neg(a) z = Mul(n, 0.5)", "n = Neg(a) c = Cast<to = 1>(n) z = Mul(0.5, c)"):
+    for body in (
+        "z = Div(a, 2.0)",
+        "n = Neg(a) z = Mul(n, 0.5)",
+        "n = Neg(a) c = Cast<to = 1>(n) z = Mul(0.5, c)",
+    ):
         assert answer(Rule(pattern), f"g (float[N] a) => (float[N] z) {{ {body} }}") == ()
 
 
@@ -161,11 +179,14 @@ def test_absent_inputs_and_any_further_ones():
 
 
 def test_overridable_initializer_is_no_constant():
-    model = model_from_text(
-        "g (float[N] a, float[N] b) => (float[N] z) { s = Add(a, b)  z = Mul(s, 2.0) }"
-    )
+    model = model_from_text("g (float[N] a, float[N] b) => (float[N] z) { s = Add(a, b)  z = Mul(s, 2.0) }")
     node = model.graph[-1]
-    default = ir.Value(name="k", const_value=ir.tensor(np.float32(2)), type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]))
+    default = ir.Value(
+        name="k",
+        const_value=ir.tensor(np.float32(2)),
+        type=ir.TensorType(ir.DataType.FLOAT),
+        shape=ir.Shape([]),
+    )
     model.graph.inputs.append(default)
     model.graph.register_initializer(default)
     node.replace_input_with(1, default)
