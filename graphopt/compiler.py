@@ -7,6 +7,7 @@ and the report names it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ def optimize(
     stop_after: int | None = None,
     explain: str | None = None,
     plugins: Iterable[str] = (),
+    costs: bool | Mapping[str, int] = False,
     progress: Progress | None = None,
 ) -> Result:
     """Optimize a model and prove on samples that its answers stayed.
@@ -140,6 +142,8 @@ def optimize(
         stop_after: Stop rewriting after this many firings.
         explain: Keep why the near misses of this pass did not fire.
         plugins: Modules that define further passes.
+        costs: Estimate FLOPs and memory for the report: at these sizes of the dynamic dims (`True`: the
+            largest ones that were verified, else all 1).
         progress: Called with a few words whenever a new part begins.
 
     Raises:
@@ -182,8 +186,18 @@ def optimize(
         dropped=dropped,
         warnings=warnings,
         seconds=time.perf_counter() - start,
+        sizes=_cost_sizes(costs, verification),
     )
     return Result(result, report, trace)
+
+
+def _cost_sizes(
+    costs: bool | Mapping[str, int], verification: Verification | None
+) -> Mapping[str, int] | None:
+    if not isinstance(costs, bool):
+        return costs
+    verified = verification.sizes if verification is not None else ()
+    return max(verified, key=lambda s: math.prod(s.values()), default={}) if costs else None
 
 
 def _source(model: str | Path | ir.Model | onnx.ModelProto) -> tuple[ir.Model, Path | None]:

@@ -35,6 +35,8 @@ class Settings:
     stop_after: int | None
     explain: str | None
     plugins: tuple[str, ...]
+    sizes: dict[str, int]
+    costs: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def optimize_file(job: Job, settings: Settings, progress: Callable[[str], None] 
         stop_after=settings.stop_after,
         explain=settings.explain,
         plugins=settings.plugins,
+        costs=settings.sizes or settings.costs,
         progress=progress,
     )
     if progress:

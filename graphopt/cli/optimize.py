@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from graphopt.cli.parameters import TARGETS, Opset, OpsetType, Shape, ShapeType
+from graphopt.cli.parameters import TARGETS, Opset, OpsetType, Shape, ShapeType, SizeType
 
 
 @click.command("optimize")
@@ -49,6 +49,9 @@ from graphopt.cli.parameters import TARGETS, Opset, OpsetType, Shape, ShapeType
     metavar="S",
     help="Time for finding and comparing samples.",
 )
+@click.option(
+    "--size", "sizes", type=SizeType(), multiple=True, help="Estimate FLOPs and memory at this size of a dim."
+)
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write the report as JSON.")
 @click.option("--explain", metavar="PASS", help="Say why each near miss of a pass did not fire.")
 @click.option("--stop-after", type=click.IntRange(min=0), metavar="N", help="Allow only the first N firings.")
@@ -71,6 +74,7 @@ def command(
     data: Path | None,
     verify: bool,
     verify_seconds: float,
+    sizes: tuple[tuple[str, int], ...],
     report_path: Path | None,
     explain: str | None,
     stop_after: int | None,
@@ -99,6 +103,8 @@ def command(
         stop_after=stop_after,
         explain=explain,
         plugins=plugins,
+        sizes=dict(sizes),
+        costs=bool(report_path) or verbose or as_json,
     )
     printing = Printing(quiet=quiet, verbose=verbose, as_json=as_json, report=report_path)
     if model.is_dir():

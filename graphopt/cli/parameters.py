@@ -45,3 +45,19 @@ class ShapeType(click.ParamType[tuple[str, Shape]]):
         if not all(part.isdecimal() for part in parts):
             self.fail(f"{value!r} needs a number for every dim: write input=1,3,224,224", param, ctx)
         return name, tuple(int(part) for part in parts)
+
+
+class SizeType(click.ParamType[tuple[str, int]]):
+    """`batch=8`."""
+
+    name = "dim=n"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, size = str(value).rpartition("=")
+        if not equals or not name or not size.strip().isdecimal():
+            self.fail(f"{value!r} is no size of a dynamic dim: write batch=8", param, ctx)
+        return name, int(size)

@@ -36,10 +36,16 @@ def print_report(report: Report, *, verbose: bool = False) -> None:
     console.print(_operator_table(pairs, verbose=verbose))
     size = _change_text(report.bytes, _bytes_text)
     console.print(f"weights {size}" if size else "weights unknown")
-    flops = _change_text(report.flops, _number_text)
-    if flops:
-        at = ", ".join(f"{name}={value}" for name, value in report.sizes.items())
-        console.print(f"flops {flops}" + (f" at {at}" if at else ""))
+    at = ", ".join(f"{name}={value}" for name, value in report.sizes.items())
+    costs = (
+        ("graph", report.graph_bytes, _bytes_text),
+        ("flops", report.flops, _number_text),
+        ("peak memory of values", report.peak_bytes, _bytes_text),
+    )
+    for name, change, text in costs:
+        found = _change_text(change, text)
+        if found:
+            console.print(f"{name} {found}" + (f" at {at}" if at and name != "graph" else ""))
     passes = [p for p in report.passes if verbose or p.fired]
     if passes:
         table = _table("pass", "fired", "rejected", "seconds")

@@ -81,9 +81,11 @@ class Report:
 
     Attributes:
         model: The model's name: its file, or its graph's name.
-        bytes: Size of the file with all its weights.
+        bytes: Bytes of all weights.
+        graph_bytes: Bytes of everything else in the file.
         flops: Floating-point operations at `sizes`.
-        sizes: Sizes of the dynamic dims for `flops`.
+        peak_bytes: Most memory that values between operators need at once, at `sizes`.
+        sizes: Sizes of the dynamic dims for `flops` and `peak_bytes`.
         seconds: Time of the whole run.
     """
 
@@ -92,7 +94,9 @@ class Report:
     signature: Signature
     operators: OperatorChange
     bytes: Change
+    graph_bytes: Change = Change(None, None)
     flops: Change = Change(None, None)
+    peak_bytes: Change = Change(None, None)
     sizes: dict[str, int] = field(default_factory=dict)
     passes: tuple[PassStatistics, ...] = ()
     verification: Verification | None = None
@@ -113,7 +117,10 @@ class Report:
                 "after": counts_to_dict(self.operators.after),
             },
             "bytes": {"before": self.bytes.before, "after": self.bytes.after},
-            "flops": {"before": self.flops.before, "after": self.flops.after, "sizes": dict(self.sizes)},
+            "graph_bytes": {"before": self.graph_bytes.before, "after": self.graph_bytes.after},
+            "flops": {"before": self.flops.before, "after": self.flops.after},
+            "peak_bytes": {"before": self.peak_bytes.before, "after": self.peak_bytes.after},
+            "sizes": dict(self.sizes),
             "passes": [
                 {"name": p.name, "fired": p.fired, "rejected": p.rejected, "seconds": round(p.seconds, 6)}
                 for p in self.passes

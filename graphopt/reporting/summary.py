@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
+from graphopt.reporting.costs import bytes_of, costs_of
 from graphopt.reporting.counts import count_operators
 from graphopt.reporting.report import Change, DroppedFiring, OperatorChange, PassStatistics, Report
 from graphopt.reporting.signatures import signature_of
@@ -24,8 +26,9 @@ def summarize(
     dropped: Sequence[DroppedFiring],
     warnings: Sequence[str],
     seconds: float,
+    sizes: Mapping[str, int] | None = None,
 ) -> Report:
-    """The report of one optimization; costs of the graph are added by `costs`, on request.
+    """The report of one optimization.
 
     Args:
         source: The model as it was read.
@@ -37,7 +40,32 @@ def summarize(
         dropped: Firings that were left out.
         warnings: Sentences for the user.
         seconds: Time of the whole run.
+        sizes: Sizes of the dynamic dims to estimate costs at; None: no costs.
     """
+    report = _without_costs(source, result, name, target, trace, verification, dropped, warnings, seconds)
+    if sizes is None:
+        return report
+    before, after = costs_of(source, sizes), costs_of(result, sizes)
+    return replace(
+        report,
+        sizes=dict(sizes),
+        graph_bytes=Change(bytes_of(source).graph, bytes_of(result).graph),
+        flops=Change(before.flops, after.flops),
+        peak_bytes=Change(before.peak_bytes, after.peak_bytes),
+    )
+
+
+def _without_costs(
+    source: ir.Model,
+    result: ir.Model,
+    name: str,
+    target: str,
+    trace: Trace,
+    verification: Verification | None,
+    dropped: Sequence[DroppedFiring],
+    warnings: Sequence[str],
+    seconds: float,
+) -> Report:
     statistics = tuple(
         PassStatistics(name, found.fired, found.rejected, found.seconds)
         for name, found in trace.statistics.items()

@@ -63,3 +63,13 @@ def test_attention_is_not_dropped_for_refusing_an_empty_batch_and_the_report_say
     verification = result.report.verification
     assert verification is not None and verification.status == "verified" and not result.report.dropped
     assert any("Attention can't run on empty tensors" in note for note in verification.notes)
+
+
+def test_costs_are_estimated_on_request_only():
+    model = model_from_text(ATTENTION)
+    assert optimize(model).report.flops.after is None
+    report = optimize(model, costs={"B": 2}).report
+    # Two products of (5, 16) x (16, 5) and (5, 5) x (5, 16), two flops a step, for two batch items; softmax on top.
+    assert report.flops.before is not None and report.flops.before >= 2 * 2 * 2 * 5 * 5 * 16
+    assert report.sizes == {"B": 2} and report.peak_bytes.after < report.peak_bytes.before
+    assert optimize(model, costs=True).report.sizes["B"] >= 1

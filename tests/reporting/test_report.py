@@ -94,8 +94,8 @@ def test_the_schema_rejects_what_is_no_report(path, value):
 
 def test_the_keys_of_a_report():
     assert list(REPORTS["plain"].to_dict()) == [
-        "schema", "tool", "model", "target", "signature", "operators", "bytes", "flops", "passes",
-        "verification", "dropped", "warnings", "seconds",
+        "schema", "tool", "model", "target", "signature", "operators", "bytes", "graph_bytes", "flops",
+        "peak_bytes", "sizes", "passes", "verification", "dropped", "warnings", "seconds",
     ]  # fmt: skip
 
 
