@@ -110,10 +110,10 @@ def is_dequantize(node: ir.Node | None) -> bool:
 def quantization(node: ir.Node, facts: Facts) -> Quantization | None:
     """The map of a QuantizeLinear or DequantizeLinear.
 
-    None where its scale or zero point is no constant, for blocks, for types that are no integers (float8), and where
-    a precision is asked for.
+    None where its scale or zero point is no constant, for blocks, for types that are no integers (float8),
+    and where a precision is asked for.
     """
-    if len(node.inputs) < 2 or attribute(node, "block_size", 0) or attribute(node, "precision", 0):
+    if len(node.inputs) < 2 or attribute(node, "block_size") or attribute(node, "precision"):
         return None
     scale_value = node.inputs[1]
     scale = constants.array(scale_value)

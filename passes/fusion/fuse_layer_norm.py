@@ -5,6 +5,7 @@
 
 Exporters write the square as Pow or Mul, the division as Div, or as Mul by Reciprocal(Sqrt), 1 / Sqrt or
 Pow(-0.5). The bare form is fused first, with a scale of ones; a Mul and an Add that follow are then taken in.
+Axes that are not the last ones, an image's channels, are moved there and back.
 """
 
 from __future__ import annotations
@@ -14,50 +15,90 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.rewriting import Match, Pass, Rejection, any_of, attr, const, constant, op, rule
-from graphopt.rewriting.normalization import normalized_sizes, over_normalized, trailing_axes
+from graphopt.rewriting import Match, Pass, Rejection, any_of, attr, constant, op, rule
+from graphopt.rewriting.normalization import (
+    Normalized,
+    centered,
+    layer_norm,
+    normalized,
+    over_axes,
+    over_normalized,
+    shifted_variance,
+)
 
-AXES_DIFFER = "mean and variance are not over the same trailing axes"
-UNKNOWN_SIZE = "the size of the normalized axes is not known"
 WRONG_SHAPE = "the scale or bias is not a constant over exactly the normalized axes"
 
 
-def _is_small(eps: float) -> bool:
-    return 0.0 <= eps < 0.1
-
-
 @rule(opset=17)
-def layer_norm(x):
+def bare_layer_norm(x):
     """(x - mean) / Sqrt(mean((x - mean)^2) + eps) -> LayerNormalization(x, 1)."""
-    d = op.Sub(x, op.ReduceMean(x, ...).named("mean"))
-    square = any_of(op.Pow(d, 2.0), op.Mul(d, d))
-    shifted = op.Add(op.ReduceMean(square, ...).named("variance"), const("eps", _is_small))
+    mean, _, difference = centered(x)
+    shifted = shifted_variance(x, mean, difference)
     root = op.Sqrt(shifted)
     return any_of(
-        op.Div(d, root),
-        op.Mul(d, op.Reciprocal(root)),
-        op.Mul(d, op.Div(1.0, root)),
-        op.Mul(d, op.Pow(shifted, -0.5)),
+        op.Div(difference, root),
+        op.Mul(difference, op.Reciprocal(root)),
+        op.Mul(difference, op.Div(1.0, root)),
+        op.Mul(difference, op.Pow(shifted, -0.5)),
     )
 
 
-@layer_norm.when
-def sizes_of_axes(m: Match) -> tuple[int, ...] | Rejection:
-    axes = trailing_axes(m, m.node("mean"))
-    if axes is None or axes != trailing_axes(m, m.node("variance")):
-        return Rejection(AXES_DIFFER, m["mean"])
-    return normalized_sizes(m, m["x"], axes) or Rejection(UNKNOWN_SIZE, m["x"])
+@bare_layer_norm.when
+def over_same_axes(m: Match) -> Normalized | Rejection:
+    return normalized(m)
 
 
-@layer_norm.rewrite
-def normalize(m: Match, sizes: tuple[int, ...]) -> ir.Value:
-    dtype = m.dtype(m["x"]) or ir.DataType.FLOAT
-    ones = constant(np.ones(sizes, dtype.numpy()))
-    return op.LayerNormalization(m["x"], ones, axis=-len(sizes), epsilon=m.scalar("eps"))
+@bare_layer_norm.rewrite
+def normalize(m: Match, over: Normalized) -> ir.Value:
+    return layer_norm(m, m["x"], over, None, None)
 
 
-def _normalized(x, scale):  # type: ignore[no-untyped-def]
-    return op.LayerNormalization(x, scale, axis=attr("axis"), epsilon=attr("epsilon")).named("norm")
+@dataclass(frozen=True)
+class Scaled:
+    """A LayerNormalization with its scale and the range of reduced numbers multiplied."""
+
+    scale: np.ndarray
+    bias: np.ndarray | None
+
+
+def _normalized(x, scale):
+    norm = op.LayerNormalization(
+        x, scale, axis=attr("axis"), epsilon=attr("epsilon"), stash_type=attr("stash")
+    )
+    norm = norm.named("norm")
+    return any_of(norm, op.Transpose(norm).named("moved"))
+
+
+def _along(m: Match, name: str) -> np.ndarray | Rejection:
+    """A constant over the normalized axes, where they are once the norm's result has been transposed."""
+    norm, value = m.node("norm"), m[name]
+    found = over_normalized(m, value, norm) if "moved" not in m else _along_moved(m, norm, value)
+    return Rejection(WRONG_SHAPE, value) if found is None else found
+
+
+def _along_moved(m: Match, norm: ir.Node, value: ir.Value) -> np.ndarray | None:
+    perm = m.attribute(m.node("moved"), "perm", ())
+    tensor, scale, rank = m.tensor(value), m.tensor(norm.inputs[1]), m.rank(norm.outputs[0])
+    if not isinstance(perm, tuple) or rank is None or len(perm) != rank or tensor is None or scale is None:
+        return None
+    sizes = tuple(scale.shape.numpy())
+    axes = [perm.index(a) for a in range(rank - len(sizes), rank)]
+    return over_axes(m, value, rank, axes, sizes) if tensor.dtype == scale.dtype else None
+
+
+def _again(m: Match, scale: ir.Value | np.ndarray, bias: np.ndarray | None = None) -> ir.Value:
+    """The matched norm with another scale and bias, transposed as it was."""
+    made: ir.Value = op.LayerNormalization(
+        m["x"],
+        constant(scale) if isinstance(scale, np.ndarray) else scale,
+        None if bias is None else constant(bias),
+        axis=m.captured("axis"),
+        epsilon=m.captured("epsilon"),
+        stash_type=None if m.captured("stash") == 1 else m.captured("stash"),
+    )
+    if "moved" not in m:
+        return made
+    return op.Transpose(made, perm=m.attribute(m.node("moved"), "perm"))
 
 
 @rule
@@ -68,14 +109,15 @@ def scale_into_layer_norm(x, scale, weight):
 
 @scale_into_layer_norm.when
 def product(m: Match) -> np.ndarray | Rejection:
-    array, scale = over_normalized(m, m["weight"], m.node("norm")), m.array("scale")
-    return Rejection(WRONG_SHAPE, m["weight"]) if array is None or scale is None else scale * array
+    array, scale = _along(m, "weight"), m.array("scale")
+    if isinstance(array, Rejection):
+        return array
+    return Rejection(WRONG_SHAPE, m["weight"]) if scale is None else scale * array
 
 
 @scale_into_layer_norm.rewrite
 def with_scale(m: Match, scale: np.ndarray) -> ir.Value:
-    attributes = {name: m.captured(name) for name in ("axis", "epsilon")}
-    return op.LayerNormalization(m["x"], constant(scale), **attributes)
+    return _again(m, scale)
 
 
 @rule
@@ -86,14 +128,12 @@ def bias_into_layer_norm(x, scale, bias):
 
 @bias_into_layer_norm.when
 def addend(m: Match) -> np.ndarray | Rejection:
-    array = over_normalized(m, m["bias"], m.node("norm"))
-    return Rejection(WRONG_SHAPE, m["bias"]) if array is None else array
+    return _along(m, "bias")
 
 
 @bias_into_layer_norm.rewrite
 def with_bias(m: Match, bias: np.ndarray) -> ir.Value:
-    attributes = {name: m.captured(name) for name in ("axis", "epsilon")}
-    return op.LayerNormalization(m["x"], m["scale"], constant(bias), **attributes)
+    return _again(m, m["scale"], bias)
 
 
 @dataclass(frozen=True)
@@ -105,4 +145,4 @@ class FuseLayerNorm(Pass):
     stage = "fuse"
     level = 2
     bound = "float32 within a few units in the last place of the normalized values"
-    rules = (layer_norm, scale_into_layer_norm, bias_into_layer_norm)
+    rules = (bare_layer_norm, scale_into_layer_norm, bias_into_layer_norm)

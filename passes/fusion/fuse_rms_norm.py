@@ -14,22 +14,23 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.rewriting import Match, Pass, Rejection, any_of, attr, const, constant, op, rule
-from graphopt.rewriting.normalization import normalized_sizes, over_normalized, trailing_axes
+from graphopt.rewriting.normalization import (
+    is_small,
+    normalized_sizes,
+    over_normalized,
+    trailing_axes,
+)
 
 NOT_TRAILING = "the mean of squares is not over trailing axes"
 UNKNOWN_SIZE = "the size of the normalized axes is not known"
 WRONG_SHAPE = "the scale is not a constant over exactly the normalized axes"
 
 
-def _is_small(eps: float) -> bool:
-    return 0.0 <= eps < 0.1
-
-
 @rule(opset=23)
 def rms_norm(x):
     """x / Sqrt(mean(x^2) + eps) -> RMSNormalization(x, 1)."""
     square = any_of(op.Pow(x, 2.0), op.Mul(x, x))
-    shifted = op.Add(op.ReduceMean(square, ...).named("mean"), const("eps", _is_small))
+    shifted = op.Add(op.ReduceMean(square, ...).named("mean"), const("eps", is_small))
     root = op.Sqrt(shifted)
     return any_of(
         op.Div(x, root),

@@ -174,7 +174,7 @@ def _choosing(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan
     if node.op_type == "Resize":
         mode = attribute(node, "mode", "nearest")
         outside = attribute(node, "coordinate_transformation_mode", "half_pixel")
-        if mode != "nearest" or outside == "tf_crop_and_resize" or attribute(node, "antialias", 0):
+        if mode != "nearest" or outside == "tf_crop_and_resize" or attribute(node, "antialias"):
             return None
     return _one(m, node, wanted, steps)
 
@@ -252,7 +252,6 @@ def split_of_dequantized(m: Match) -> dict[ir.Value, ir.Value] | Rejection | Non
     made = Operator("", ("Split",))(
         integers, *m.root.inputs[1:], outputs=len(parts), **dict(m.root.attributes.items())
     )
-    made = (made,) if isinstance(made, ir.Value) else made
     return {old: new for olds, new in zip(parts, made, strict=True) for old in olds}
 
 

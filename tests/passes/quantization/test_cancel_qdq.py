@@ -188,7 +188,8 @@ def test_another_axis_is_another_map(middle, first, second, after):
     assert_rejects(
         PASS,
         f"g (int8[2,3,4] q) => (int8{after} y) {{ {PER_AXIS} "
-        f"d = DequantizeLinear <axis = {first}> (q, s, z)  {middle}  r = QuantizeLinear <axis = {second}> (e, t, o)  y = Transpose (r) }}",
+        f"d = DequantizeLinear <axis = {first}> (q, s, z)  {middle}  "
+        f"r = QuantizeLinear <axis = {second}> (e, t, o)  y = Transpose (r) }}",
         opset=13,
     )
 
