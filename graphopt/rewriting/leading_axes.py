@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from graphopt.ir import constants
 from graphopt.ir import facts as operator_facts
 from graphopt.ir.attribute_defaults import attribute_or_default
 from graphopt.ir.attributes import axes_of
 from graphopt.ir.dims import Dim
 from graphopt.ir.inference import Facts
+from graphopt.ir.relabelling import Relabelling, is_relabelling
 
 __all__ = ["Adapted", "adapted", "wide_inputs"]
 
@@ -44,11 +46,17 @@ class Adapted:
         attributes: Those that change.
         axes: The axes (from the end), where they are an input or an attribute of the old spelling.
         weak: Whether an input may have a 1 in place of leading axes: the operator broadcasts.
+        relabelling: The node becomes this one.
+        is_product: A Gemm becomes a MatMul, and an Add if it has a third input.
+        growth: Nodes more than before.
     """
 
     attributes: dict[str, object] = field(default_factory=dict)
     axes: tuple[int, ...] | None = None
     weak: bool = False
+    relabelling: Relabelling | None = None
+    is_product: bool = False
+    growth: int = 0
 
 
 def adapted(facts: Facts, node: ir.Node, opset: int, wide: frozenset[int], extra: int) -> Adapted | None:
@@ -58,17 +66,13 @@ def adapted(facts: Facts, node: ir.Node, opset: int, wide: frozenset[int], extra
     """
     if node.domain != "" or not node.outputs:
         return None
-    shapes: dict[int, Dims] = {}
-    for i, value in enumerate(node.inputs):
-        dims = facts.dims(value) if value is not None else None
-        if dims is not None:
-            shapes[i] = dims
-        elif value is not None:
-            return None
+    shapes = _shapes(facts, node)
     result = facts.dims(node.outputs[0])
-    rank = len(shapes[min(wide)])
-    if rank < 2 or result is None:
+    if shapes is None or result is None or len(shapes[min(wide)]) < 2:
         return None
+    rank = len(shapes[min(wide)])
+    if node.op_type == "Gemm":
+        return _as_product(node, opset, shapes, wide)
     if node.op_type == "MatMul":
         return Adapted(weak=True) if _is_batched(shapes, wide) else None
     if operator_facts.is_elementwise(node):
@@ -78,14 +82,24 @@ def adapted(facts: Facts, node: ir.Node, opset: int, wide: frozenset[int], extra
         return Adapted(weak=True) if plain and _broadcasts(shapes, wide, len(result)) else None
     if node.op_type == "Transpose":
         perm = attribute_or_default(node, "perm", opset)
-        if not isinstance(perm, tuple) or perm[0] != 0:
-            return None
-        return Adapted({"perm": [*range(extra + 1), *(axis + extra for axis in perm[1:])]}, weak=True)
+        is_kept = isinstance(perm, tuple) and perm[0] == 0
+        order = [*range(extra + 1), *(axis + extra for axis in perm[1:])] if is_kept else []  # type: ignore[index]
+        return Adapted({"perm": order}, weak=True) if is_kept else None
     if node.op_type in REDUCTIONS or node.op_type == "Slice":
         return _over_axes(node, opset, rank, wide)
-    if node.op_type in AXIS_OPERATORS:
-        return _over_axis(node, opset, rank, wide)
-    return None
+    return _over_axis(node, opset, rank, wide) if node.op_type in AXIS_OPERATORS else None
+
+
+def _shapes(facts: Facts, node: ir.Node) -> dict[int, Dims] | None:
+    """Dims of the inputs that are there; None where one's rank is unknown."""
+    shapes: dict[int, Dims] = {}
+    for i, value in enumerate(node.inputs):
+        dims = facts.dims(value) if value is not None else None
+        if dims is not None:
+            shapes[i] = dims
+        elif value is not None:
+            return None
+    return shapes
 
 
 def _is_batched(shapes: dict[int, Dims], wide: frozenset[int]) -> bool:
@@ -96,6 +110,20 @@ def _is_batched(shapes: dict[int, Dims], wide: frozenset[int]) -> bool:
     if 0 in wide and left == 2:
         return right == 2
     return _broadcasts(shapes, wide, max(left, right))
+
+
+def _as_product(node: ir.Node, opset: int, shapes: dict[int, Dims], wide: frozenset[int]) -> Adapted | None:
+    """Of a Gemm the rows may be several axes, where it is MatMul and Add but for a transposed constant."""
+    if 0 not in wide or 1 in wide or attribute_or_default(node, "transA", opset):
+        return None
+    if attribute_or_default(node, "transB", opset) and constants.constant(node.inputs[1]) is None:
+        return None
+    if any(attribute_or_default(node, name, opset) != 1 for name in ("alpha", "beta")):
+        return None
+    addend = shapes.get(2)
+    if addend is not None and not _broadcasts({2: addend}, wide, 2):
+        return None
+    return Adapted(is_product=True, growth=int(addend is not None))
 
 
 def _broadcasts(shapes: dict[int, Dims], wide: frozenset[int], rank: int) -> bool:
@@ -109,7 +137,7 @@ def wide_inputs(facts: Facts, node: ir.Node, merged: Dim) -> frozenset[int]:
     """The inputs of a node whose first axis is the merged one."""
     if node.op_type in AXIS_OPERATORS and node.op_type not in ("Concat", "GatherElements"):
         inputs: Sequence[ir.Value | None] = node.inputs[:1]
-    elif node.op_type in (*REDUCTIONS, "Slice", "Transpose"):
+    elif node.op_type in (*REDUCTIONS, "Slice", "Transpose") or is_relabelling(node):
         inputs = node.inputs[:1]
     else:
         inputs = node.inputs

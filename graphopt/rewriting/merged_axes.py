@@ -3,7 +3,7 @@
     before   q[b,h,n,d] -> Reshape(b*h,n,d) -> MatMul -> Softmax -> Reshape(b,h,n,m)
     after    q[b,h,n,d] -> MatMul -> Softmax
 
-A region is a set of nodes (`members`) all of whose tensors have the merged axis first. Tensors come in through
+A region is a set of nodes (`members`) whose tensors all have the merged axis first. Tensors come in through
 Reshapes that merge (which vanish), through others (they get another target), or plainly (it costs one);
 they go out likewise. A region is worth it where more Reshapes vanish than come.
 """
@@ -52,7 +52,7 @@ class MergedRegion:
         lead: The parts of the merged axis.
         members: Nodes that are to run on parted axes, and how.
         parts: How tensors that no member makes get parted.
-        runtime: Reshapes with computed targets that vanish.
+        runtime: Reshapes with computed targets that vanish, or get a constant one.
         gain: Nodes that vanish less those that come.
     """
 
@@ -63,19 +63,26 @@ class MergedRegion:
     gain: int = 0
 
 
-def merging(facts: Facts, node: ir.Node) -> Dims | None:
-    """The parts of the first axis that a Reshape merges, the other axes staying; None where it does not."""
+def merging(facts: Facts, node: ir.Node) -> tuple[ir.Value, Dims] | None:
+    """The value with a merged axis on either side of a Reshape, and the parts; None where there is none."""
     if not is_relabelling(node) or node.inputs[0] is None:
         return None
-    return _parts(facts.dims(node.inputs[0]), facts.dims(node.outputs[0]))
-
-
-def _parts(parted: Dims | None, merged: Dims | None) -> Dims | None:
-    if parted is None or merged is None or len(merged) < 2 or len(parted) <= len(merged):
+    source, result = facts.dims(node.inputs[0]), facts.dims(node.outputs[0])
+    if source is None or result is None:
         return None
-    extra = len(parted) - len(merged)
-    lead = parted[: extra + 1]
-    if 1 in lead or parted[extra + 1 :] != merged[1:] or product(lead) != merged[0]:
+    lead = _parts(source, result)
+    if lead is not None:
+        return node.outputs[0], lead
+    lead = _parts(result, source)
+    return None if lead is None else (node.inputs[0], lead)
+
+
+def _parts(parted: Dims, merged: Dims) -> Dims | None:
+    """The dims, dims of 1 left out, that are the first one of `merged`; None where the others differ."""
+    before = tuple([dim for dim in parted if dim != 1])
+    trailing = tuple([dim for dim in merged[1:] if dim != 1])
+    lead = before[: len(before) - len(trailing)]
+    if len(merged) < 2 or len(lead) < 2 or before[len(lead) :] != trailing or product(lead) != merged[0]:
         return None
     return lead
 
@@ -83,12 +90,13 @@ def _parts(parted: Dims | None, merged: Dims | None) -> Dims | None:
 class _Search:
     """What is asked of one graph and one `lead`."""
 
-    def __init__(self, facts: Facts, graph: ir.Graph, lead: Dims, opset: int) -> None:
+    def __init__(self, facts: Facts, graph: ir.Graph, lead: Dims, opset: int, products: bool) -> None:
         self.facts = facts
         self.graph = graph
         self.lead = lead
         self.merged = product(lead)
         self.opset = opset
+        self.products = products
 
     def is_wide(self, value: ir.Value | None) -> bool:
         dims = self.facts.dims(value) if value is not None else None
@@ -107,12 +115,17 @@ class _Search:
 
     def candidate(self, node: ir.Node) -> Adapted | None:
         """How the node would run on parted axes, if it gives nothing but wide values."""
-        if node.graph is not self.graph or is_relabelling(node):
+        if node.graph is not self.graph:
             return None
         wide = wide_inputs(self.facts, node, self.merged)
         if not wide or not all(self.is_wide(value) for value in node.outputs):
             return None
-        return adapted(self.facts, node, self.opset, wide, len(self.lead) - 1)
+        if is_relabelling(node):
+            assert node.inputs[0] is not None, "it is wide"
+            again = relabelling(self.parted(node.inputs[0]), self.parted(node.outputs[0]), self.opset)
+            return Adapted(relabelling=again) if again is not None else None
+        how = adapted(self.facts, node, self.opset, wide, len(self.lead) - 1)
+        return how if how is None or self.products or not how.is_product else None
 
     def part(self, value: ir.Value, members: dict[ir.Node, Adapted]) -> Part | None:
         """How a wide value that no member makes gets parted."""
@@ -169,9 +182,20 @@ def _only_broadcast(value: ir.Value, members: dict[ir.Node, Adapted], search: _S
     return True
 
 
-def find_region(facts: Facts, graph: ir.Graph, seed: ir.Value, lead: Dims, opset: int) -> MergedRegion | None:
-    """The region around a value with a merged axis; None where parting it does not pay."""
-    search = _Search(facts, graph, lead, opset)
+def find_region(
+    facts: Facts, graph: ir.Graph, seed: ir.Value, lead: Dims, opset: int, *, products: bool
+) -> MergedRegion | None:
+    """The region around a value with a merged axis; None where parting it does not pay.
+
+    Args:
+        facts: What is known of the values.
+        graph: The graph of the region.
+        seed: A value with the merged axis.
+        lead: The parts of the axis.
+        opset: Version of the default domain.
+        products: Whether a Gemm may become MatMul and Add.
+    """
+    search = _Search(facts, graph, lead, opset, products)
     members = _reached(search, seed)
     while members:
         _drop_impossible(search, members)
@@ -255,7 +279,8 @@ def _outlet(search: _Search, members: dict[ir.Node, Adapted], value: ir.Value) -
 def _valued(search: _Search, members: dict[ir.Node, Adapted]) -> MergedRegion:
     """What parting would bring."""
     region = MergedRegion(search.lead, members)
-    for node in members:
+    for node, adaptation in members.items():
+        region.gain -= adaptation.growth
         for value in search.wide(node):
             if value.producer() in members or value in region.parts:
                 continue
@@ -266,8 +291,8 @@ def _valued(search: _Search, members: dict[ir.Node, Adapted]) -> MergedRegion:
         for value in node.outputs:
             region.gain -= bool(_outlet(search, members, value))
             for user, how in _exits(search, members, value):
-                if how is not None and not how.op_type:
-                    region.gain += 1
+                if how is not None:
+                    region.gain += not how.op_type
                     region.runtime += _has_computed_target(user)
     return region
 

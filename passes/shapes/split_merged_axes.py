@@ -12,16 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import onnx_ir as ir
-
-from graphopt.ir.fact import TensorFact
-from graphopt.ir.relabelling import Relabelling, is_relabelling, relabelling
 from graphopt.rewriting import Pass, Scope
-from graphopt.rewriting.draft import Draft
-from graphopt.rewriting.leading_axes import Adapted
-from graphopt.rewriting.merged_axes import MergedRegion, find_region, merging
-from graphopt.rewriting.operators import building
-from graphopt.rewriting.relabels import written
+from graphopt.rewriting.axis_splitting import split_regions
 
 
 @dataclass(frozen=True)
@@ -34,119 +26,4 @@ class SplitMergedAxes(Pass):
 
     def run(self, scope: Scope) -> None:
         """One step a region."""
-        for node in scope.nodes("Reshape"):
-            if node.graph is None:
-                continue
-            lead = merging(scope.facts, node)
-            if lead is None:
-                continue
-            region = find_region(scope.facts, scope.graph, node.outputs[0], lead, scope.opset)
-            if region is not None and scope.fire(node, "split"):
-                _Splitter(scope, region).split()
-
-
-class _Splitter:
-    """Builds a region again on parted axes."""
-
-    def __init__(self, scope: Scope, region: MergedRegion) -> None:
-        self._scope = scope
-        self._region = region
-        self._parted: dict[ir.Value, ir.Value] = {}
-
-    def split(self) -> None:
-        """Members in order, then what leaves the region; the old nodes die with their last consumer."""
-        members = [node for node in self._scope.graph if node in self._region.members]
-        for node in members:
-            self._member(node, self._region.members[node])
-        for node in reversed(members):
-            for value in node.outputs:
-                self._leave(value)
-        for node in reversed(members):
-            if node.graph is not None:
-                self._scope.remove(node)
-
-    def _member(self, node: ir.Node, how: Adapted) -> None:
-        draft = Draft(self._scope.editor, node)
-        with building(draft):
-            inputs = [self._input(value) if value is not None else None for value in node.inputs]
-            attributes = {
-                a.name: a for a in node.attributes.values() if not (a.name == "axes" and how.axes is not None)
-            }
-            if how.axes is not None:
-                place = 3 if node.op_type == "Slice" else 1
-                inputs[place : place + 1] = [list(how.axes)]  # type: ignore[list-item]
-            made = draft.build(
-                node.domain, node.op_type, inputs, {**attributes, **how.attributes}, len(node.outputs)
-            )
-        self._place(draft, node)
-        for old, new in zip(node.outputs, made, strict=True):
-            self._parted[old] = new
-            self._assume(new, old)
-
-    def _input(self, value: ir.Value) -> ir.Value:
-        """The value on parted axes, if it has the merged one."""
-        found = self._parted.get(value)
-        if found is None:
-            part = self._region.parts.get(value)
-            if part is None:
-                return value
-            found = written(part.source, part.how) if part.how.op_type else part.source
-            if found is not part.source and part.kind != "tile":
-                self._assume(found, value)
-            self._parted[value] = found
-        return found
-
-    def _assume(self, new: ir.Value, old: ir.Value) -> None:
-        """What is known of the merged value is known of the parted one."""
-        fact = self._scope.facts.of(old)
-        if isinstance(fact, TensorFact) and fact.dims is not None and not self._is_weak(new):
-            self._scope.facts.assume(new, TensorFact(fact.dtype, (*self._region.lead, *fact.dims[1:])))
-
-    def _is_weak(self, new: ir.Value) -> bool:
-        dims = self._scope.facts.dims(new)
-        return dims is None or dims[0] == 1 != self._region.lead[0]
-
-    def _leave(self, value: ir.Value) -> None:
-        """Give those outside what they took."""
-        parted = self._parted[value]
-        dims = self._scope.facts.dims(parted)
-        for use in list(value.uses()):
-            node = use.node
-            if (
-                node in self._region.members
-                or not is_relabelling(node)
-                or use.idx
-                or node.graph is not self._scope.graph
-            ):
-                continue
-            result = self._scope.facts.dims(node.outputs[0])
-            how = (
-                relabelling(dims, result, self._scope.opset)
-                if dims is not None and result is not None
-                else None
-            )
-            if how is not None:
-                self._relabel(node.outputs[0], parted, how, node)
-                self._scope.remove(node)
-        if value.is_graph_output() or any(use.node not in self._region.members for use in value.uses()):
-            merged = self._scope.facts.dims(value)
-            assert dims is not None and merged is not None, "a wide value has a rank"
-            how = relabelling(dims, merged, self._scope.opset)
-            producer = value.producer()
-            assert how is not None and producer is not None, "a region whose outputs can't be merged is none"
-            self._relabel(value, parted, how, producer)
-
-    def _relabel(self, old: ir.Value, parted: ir.Value, how: Relabelling, before: ir.Node) -> None:
-        if not how.op_type:
-            self._scope.editor.take_over(old, parted)
-            return
-        draft = Draft(self._scope.editor, before)
-        with building(draft):
-            new = written(parted, how)
-        self._place(draft, before)
-        self._scope.editor.take_over(old, new, is_fresh=True)
-
-    def _place(self, draft: Draft, before: ir.Node) -> None:
-        for node in draft.nodes:
-            node.metadata_props.update(before.metadata_props)
-            self._scope.editor.insert(node, before)
+        split_regions(scope, products=False)

@@ -110,6 +110,32 @@ def test_a_tensor_that_was_never_parted_is_parted():
     )
 
 
+def test_dims_of_one_between_are_left_out():
+    assert_rewrites(
+        PASS,
+        before="""g (float[B,4,1,S,2] q, float[2,2] w) => (float[B,4,S,2,1] y) {
+            s = Shape(q)  b = Slice(s, [0], [1])  n = Slice(s, [3], [4])  p = Mul(b, [4])
+            t = Concat <axis = 0> (p, n, [2])  q1 = Reshape(q, t)  a = MatMul(q1, w)
+            u = Concat <axis = 0> (b, [4], n, [2,1])  y = Reshape(a, u) }""",
+        after="""g (float[B,4,1,S,2] q, float[2,2] w) => (float[B,4,S,2,1] y) {
+            q1 = Squeeze(q, [2])  a = MatMul(q1, w)  y = Unsqueeze(a, [4]) }""",
+        sizes=[{"B": 2, "S": 5}, {"B": 1, "S": 1}, {"B": 0, "S": 5}],
+    )
+
+
+def test_trailing_axes_may_be_relabelled_on_the_way():
+    assert_rewrites(
+        PASS,
+        before="""g (float[B,3,5,4] q) => (float[B,3,5,4] y) {
+            q1 = Reshape(q, [-1,5,4])  a = Relu(q1)  b = Reshape(a, [-1,20])
+            c = Softmax <axis = 1> (b)  d = Reshape(c, [-1,5,4])  e = Neg(d)  y = Reshape(e, [-1,3,5,4]) }""",
+        after="""g (float[B,3,5,4] q) => (float[B,3,5,4] y) {
+            a = Relu(q)  b = Reshape(a, [0,3,20])  c = Softmax <axis = -1> (b)
+            d = Reshape(c, [0,3,5,4])  y = Neg(d) }""",
+        sizes=SIZES,
+    )
+
+
 def test_in_a_branch():
     assert_rewrites(
         PASS,
