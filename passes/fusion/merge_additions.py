@@ -1,11 +1,12 @@
 """A bias and a residual added in one go.
 
-    before   (x + bias) + residual
-    after    Sum(x, bias, residual)
+    before   (x + bias) + residual        LayerNormalization(x + residual)
+    after    Sum(x, bias, residual)       LayerNormalization(Sum(x, residual))
 
 onnxruntime adds the operands of a Sum from left to right, so not a bit changes, and it writes the result
 once: 0.86 to 1.0 of the time of two Adds. It also leaves a Sum before a LayerNormalization alone, where it
-would turn an Add into SkipLayerNormalization, whose CPU kernel takes three times as long as the two.
+would turn an Add into SkipLayerNormalization if it finds the shapes equal. Its CPU kernel (1.32) takes three
+to four times as long as the two operators: 370 instead of 90 us for 256 rows of 256.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.rewriting import Match, Pass, Rejection, op, rule
+from graphopt.rewriting import Match, Pass, Rejection, op, rule, rule_on
 
 NO_BIAS = "none of the operands is a constant vector"
 NOT_ALIKE = "the operands are not provably of one shape with three axes"
@@ -41,13 +42,30 @@ def sum_of_three(m: Match) -> ir.Value:
     return op.Sum(m["x"], m["bias"], m["residual"])
 
 
+@rule_on("LayerNormalization", opset=8, depth=2)
+def residual_before_norm(m: Match) -> dict[ir.Value, ir.Value] | Rejection | None:
+    """LayerNormalization(x + residual) -> LayerNormalization(Sum(x, residual))."""
+    total = m.root.inputs[0]
+    add = total.producer() if total is not None else None
+    if total is None or add is None or add.op_type != "Add" or add.domain != "":
+        return None
+    first, second = add.inputs
+    assert first is not None and second is not None, "Add has no optional inputs"
+    # The time is the same for one thread only: a Sum is computed by one, which is not worth it otherwise.
+    if m.rank(total) not in (2, 3) or m.dtype(total) is not ir.DataType.FLOAT:
+        return Rejection(NOT_ALIKE, total)
+    if add.graph is not m.root.graph or not m.facts.same_shape(first, second):
+        return Rejection(NOT_ALIKE, total)
+    return {total: op.Sum(first, second)}
+
+
 @dataclass(frozen=True)
 class MergeAdditions(Pass):
-    """Add a bias and a residual in one Sum."""
+    """Add what goes into a normalization in one Sum."""
 
     name = "merge-additions"
     family = "fusion"
     stage = "target"
     level = 2
     targets = ("onnxruntime",)
-    rules = (bias_and_residual,)
+    rules = (bias_and_residual, residual_before_norm)
