@@ -23,6 +23,7 @@ __all__ = [
     "normalized_sizes",
     "over_axes",
     "over_normalized",
+    "reduced_axes",
     "shifted_variance",
     "trailing_axes",
 ]
