@@ -18,7 +18,9 @@ from graphopt.ir.dims import Dim, Expr, Kind, low, product, terms_of
 from graphopt.ir.dims.expression import Atom, expression, of_atom
 from graphopt.ir.dims.parts import content, lines, numerator_and_divisor
 
-__all__ = ["Source", "Term", "TermSearch"]
+__all__ = ["Source", "Term", "TermSearch", "cost"]
+
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Mod", "Min", "Max"})
 
 # Shape has `start` and `end` from here on.
 SHAPE_SLICES_SINCE = 15
@@ -385,10 +387,11 @@ class TermSearch:
         return found
 
 
+def cost(way: Term, known: Container[Term]) -> tuple[int, int, int, int]:
+    """New nodes; nodes; those that compute rather than read and join; place. Small is good."""
+    arithmetic = sum(term.op_type in ARITHMETIC for term in way.nodes)
+    return sum(term not in known for term in way.nodes), len(way.nodes), arithmetic, way.place
+
+
 def _cheapest(ways: Sequence[Term], known: Container[Term]) -> Term | None:
-    """The way with the fewest new nodes, then the fewest at all, then the earliest."""
-    return min(ways, key=lambda way: (_missing(way, known), len(way.nodes), way.place), default=None)
-
-
-def _missing(way: Term, known: Container[Term]) -> int:
-    return sum(term not in known for term in way.nodes)
+    return min(ways, key=lambda way: cost(way, known), default=None)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import onnx_ir as ir
 
 from graphopt.ir import attributes
+from graphopt.ir.dims import Dim
 from graphopt.ir.fact import TensorFact
 from graphopt.ir.relabelling import Relabelling, is_relabelling, relabelling
+from graphopt.ir.shape_terms import Term, TermSearch
 from graphopt.rewriting.draft import Draft
 from graphopt.rewriting.leading_axes import Adapted
 from graphopt.rewriting.merged_axes import MergedRegion, find_region, merging
 from graphopt.rewriting.operators import Operand, building, op
 from graphopt.rewriting.relabels import written
 from graphopt.rewriting.scope import Scope
+from graphopt.rewriting.shape_building import TermBuilder
+from graphopt.rewriting.shape_regions import shape_region, sources
 
 __all__ = ["split_regions"]
 
@@ -28,17 +34,43 @@ def split_regions(scope: Scope, *, products: bool) -> None:
         found = merging(scope.facts, node) if node.graph is not None else None
         if found is None:
             continue
-        region = find_region(scope.facts, scope.graph, *found, scope.opset, products=products)
+        targets = _Targets(scope)
+        region = find_region(
+            scope.facts, scope.graph, *found, scope.opset, products=products, targets=targets.find
+        )
         if region is not None and scope.fire(node, "split"):
-            _Splitter(scope, region).split()
+            _Splitter(scope, region, targets).split()
+
+
+class _Targets:
+    """Shapes that have to be computed; nothing is looked at before the first one is asked for."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._places: dict[ir.Node, int] = {}
+        self._search: TermSearch | None = None
+
+    def find(self, dims: tuple[Dim, ...], before: ir.Node) -> Term | None:
+        """The term of a vector that is available before a node; None: there is none."""
+        if self._search is None:
+            region = shape_region(self._scope)
+            self._places = region.places
+            self._search = TermSearch(sources(self._scope, region), self._scope.opset)
+        return self._search.find(dims, (len(dims),), ir.DataType.INT64, (), self._places[before])
+
+    @cached_property
+    def builder(self) -> TermBuilder:
+        """What makes the nodes."""
+        return TermBuilder(self._scope.editor, list(self._places))
 
 
 class _Splitter:
     """Builds a region again on parted axes."""
 
-    def __init__(self, scope: Scope, region: MergedRegion) -> None:
+    def __init__(self, scope: Scope, region: MergedRegion, targets: _Targets) -> None:
         self._scope = scope
         self._region = region
+        self._targets = targets
         self._parted: dict[ir.Value, ir.Value] = {}
 
     def split(self) -> None:
@@ -70,7 +102,10 @@ class _Splitter:
             part = self._region.parts.get(value)
             if part is None:
                 return value
-            found = written(part.source, part.how) if part.how.op_type else part.source
+            if part.target is not None:
+                found = op.Expand(part.source, self._targets.builder.value(part.target))
+            else:
+                found = written(part.source, part.how)
             if found is not part.source and part.kind != "tile":
                 self._assume(found, value)
             self._parted[value] = found

@@ -10,7 +10,7 @@ they go out likewise. A region is worth it where more Reshapes vanish than come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -19,11 +19,13 @@ from graphopt.ir import constants
 from graphopt.ir.dims import Dim, product
 from graphopt.ir.inference import Facts
 from graphopt.ir.relabelling import Relabelling, is_relabelling, relabelling
+from graphopt.ir.shape_terms import Term
 from graphopt.rewriting.leading_axes import Adapted, adapted, wide_inputs
 
 __all__ = ["MergedRegion", "Part", "find_region", "merging"]
 
 Dims = tuple[Dim, ...]
+Targets = Callable[[Dims, ir.Node], Term | None]
 
 # A region that does not pay is cut back at its edges, one node at a time; beyond this it is given up.
 LARGEST = 400
@@ -34,14 +36,17 @@ class Part:
     """How a tensor gets its parted axes.
 
     Attributes:
-        kind: "vanish" (a Reshape goes), "again" (one gets another target), "tile" (a Tile goes), or "new".
-        source: What is relabelled.
-        how: The relabelling of the source; it does nothing where kind is "vanish".
+        kind: "vanish" (a Reshape goes), "again" (one gets another target), "tile" (a Tile goes), "expand" (an
+            Expand gets another target), or "new".
+        source: What is relabelled, or expanded.
+        how: The relabelling of the source; it does nothing where kind is "vanish" or "expand".
+        target: The new target of an Expand.
     """
 
     kind: str
     source: ir.Value
     how: Relabelling
+    target: Term | None = None
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class MergedRegion:
         lead: The parts of the merged axis.
         members: Nodes that are to run on parted axes, and how.
         parts: How tensors that no member makes get parted.
+        targets: New targets of Expands.
         runtime: Reshapes with computed targets that vanish, or get a constant one.
         gain: Nodes that vanish less those that come.
     """
@@ -59,6 +65,7 @@ class MergedRegion:
     lead: Dims
     members: dict[ir.Node, Adapted]
     parts: dict[ir.Value, Part] = field(default_factory=dict)
+    targets: set[Term] = field(default_factory=set)
     runtime: int = 0
     gain: int = 0
 
@@ -90,13 +97,16 @@ def _parts(parted: Dims, merged: Dims) -> Dims | None:
 class _Search:
     """What is asked of one graph and one `lead`."""
 
-    def __init__(self, facts: Facts, graph: ir.Graph, lead: Dims, opset: int, products: bool) -> None:
+    def __init__(
+        self, facts: Facts, graph: ir.Graph, lead: Dims, opset: int, products: bool, targets: Targets
+    ) -> None:
         self.facts = facts
         self.graph = graph
         self.lead = lead
         self.merged = product(lead)
         self.opset = opset
         self.products = products
+        self.targets = targets
 
     def is_wide(self, value: ir.Value | None) -> bool:
         dims = self.facts.dims(value) if value is not None else None
@@ -145,9 +155,21 @@ class _Search:
             found = self._tile(value, node, members)
             if found is not None:
                 return found
+        if node is not None and node.op_type == "Expand" and node.graph is self.graph:
+            return self._expand(value, node)
         dims = self.facts.dims(value)
         how = relabelling(dims, self.parted(value), self.opset) if dims is not None else None
         return None if how is None else Part("new", value, how)
+
+    def _expand(self, value: ir.Value, node: ir.Node) -> Part | None:
+        """An Expand of something that has no leading axes of its own."""
+        source = node.inputs[0]
+        dims = self.facts.dims(source) if source is not None else None
+        rank = self.facts.rank(value)
+        if source is None or dims is None or rank is None or (len(dims) == rank and dims[0] != 1):
+            return None
+        target = self.targets(self.parted(value), node)
+        return None if target is None else Part("expand", source, Relabelling(""), target)
 
     def _tile(self, value: ir.Value, node: ir.Node, members: dict[ir.Node, Adapted]) -> Part | None:
         """A Tile over the outer part alone: those who broadcast need it not."""
@@ -177,13 +199,20 @@ def _only_broadcast(value: ir.Value, members: dict[ir.Node, Adapted], search: _S
             others = [other for other in search.wide(use.node) if other is not current]
             if not others:
                 pending.extend(use.node.outputs)
-            elif any(other.producer() is not None and other.producer().op_type == "Tile" for other in others):  # type: ignore[union-attr]
+            elif any((maker := other.producer()) and maker.op_type == "Tile" for other in others):
                 return False
     return True
 
 
 def find_region(
-    facts: Facts, graph: ir.Graph, seed: ir.Value, lead: Dims, opset: int, *, products: bool
+    facts: Facts,
+    graph: ir.Graph,
+    seed: ir.Value,
+    lead: Dims,
+    opset: int,
+    *,
+    products: bool,
+    targets: Targets,
 ) -> MergedRegion | None:
     """The region around a value with a merged axis; None where parting it does not pay.
 
@@ -194,8 +223,9 @@ def find_region(
         lead: The parts of the axis.
         opset: Version of the default domain.
         products: Whether a Gemm may become MatMul and Add.
+        targets: Gives the term of a vector that is available before a node; None: there is none.
     """
-    search = _Search(facts, graph, lead, opset, products)
+    search = _Search(facts, graph, lead, opset, products, targets)
     members = _reached(search, seed)
     while members:
         _drop_impossible(search, members)
@@ -294,6 +324,7 @@ def _valued(search: _Search, members: dict[ir.Node, Adapted]) -> MergedRegion:
                 if how is not None:
                     region.gain += not how.op_type
                     region.runtime += _has_computed_target(user)
+    region.gain -= len(frozenset().union(*(target.nodes for target in region.targets)))
     return region
 
 
@@ -307,7 +338,9 @@ def _gain_of_input(members: dict[ir.Node, Adapted], value: ir.Value, part: Part,
     if part.kind == "vanish":
         region.runtime += alone and producer is not None and _has_computed_target(producer)
         return int(alone)
-    # A Reshape with another target, or one in the place of a Tile.
+    if part.target is not None:
+        region.targets.add(part.target)
+    # A Reshape or Expand with another target, or a Reshape in the place of a Tile.
     if alone and producer is not None and part.kind == "again":
         region.runtime += _has_computed_target(producer)
     return 0 if alone else -1

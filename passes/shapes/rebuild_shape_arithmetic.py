@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.shape_terms import Term, TermSearch
+from graphopt.ir.shape_terms import Term, TermSearch, cost
 from graphopt.rewriting import Pass, Scope
 from graphopt.rewriting.shape_building import TermBuilder
 from graphopt.rewriting.shape_regions import ShapeRegion, Want, shape_region, sources
@@ -68,9 +68,7 @@ def _terms(region: ShapeRegion, search: TermSearch) -> dict[int, Term]:
             ]
             found = [way for way in ways if way is not None]
             if found:
-                terms[i] = min(
-                    found, key=lambda way: (sum(t not in held for t in way.nodes), len(way.nodes), way.place)
-                )
+                terms[i] = min(found, key=lambda way: cost(way, held))
                 held.update(terms[i].nodes)
     return terms
 

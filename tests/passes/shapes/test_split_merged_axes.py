@@ -136,6 +136,21 @@ def test_trailing_axes_may_be_relabelled_on_the_way():
     )
 
 
+def test_indices_expanded_to_the_merged_axis_get_another_target():
+    assert_rewrites(
+        PASS,
+        before="""g (float[B,3,7,4] q, float[B,3,7,4] k, int64[1,7,2] i) => (float[B,3,7,2] y) {
+            q1 = Reshape(q, [-1,7,4])  k1 = Reshape(k, [-1,7,4])  a = Add(q1, k1)
+            s = Shape(q)  b = Slice(s, [0], [1])  p = Mul(b, [3])  t = Concat <axis = 0> (p, [7,2])
+            j = Expand(i, t)  h = GatherElements <axis = 2> (a, j)  r = Relu(h)
+            y = Reshape(r, [-1,3,7,2]) }""",
+        after="""g (float[B,3,7,4] q, float[B,3,7,4] k, int64[1,7,2] i) => (float[B,3,7,2] y) {
+            b = Shape <start = 0, end = 1> (q)  t = Concat <axis = 0> (b, [3,7,2])
+            a = Add(q, k)  j = Expand(i, t)  h = GatherElements <axis = -1> (a, j)  y = Relu(h) }""",
+        sizes=SIZES,
+    )
+
+
 def test_in_a_branch():
     assert_rewrites(
         PASS,
