@@ -53,6 +53,7 @@ def gelu_by_tanh(x):
     inner = any_of(
         op.Mul(op.Add(x, op.Mul(cube, CUBIC)), ROOT_TWO_OVER_PI),
         op.Mul(op.Add(x, op.Mul(op.Mul(x, CUBIC), square)), ROOT_TWO_OVER_PI),
+        op.Mul(op.Add(x, op.Mul(x, op.Mul(x, op.Mul(x, CUBIC)))), ROOT_TWO_OVER_PI),
         op.Mul(op.Mul(x, ROOT_TWO_OVER_PI), op.Add(op.Mul(square, CUBIC), 1.0)),
         op.Mul(x, op.Add(op.Mul(square, CUBIC * ROOT_TWO_OVER_PI), ROOT_TWO_OVER_PI)),
     )
