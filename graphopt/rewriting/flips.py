@@ -188,7 +188,7 @@ def _arg(place: _Place) -> Flip | None:
 def _reduction(place: _Place) -> Flip | None:
     """A reduction over known axes; without them in the result, where the other axes stay in their order.
 
-    Over the last axis it stays there: kernels are fast there, and norms are recognised by it.
+    One over the last axis that keeps it stays there: norms are recognised by it.
     """
     node, layout = place.node, place.layout
     given = axes_of(node, place.opset)
@@ -205,7 +205,7 @@ def _reduction(place: _Place) -> Flip | None:
     elif len(places) < len(axes):
         return None
     last = len(layout.axes) - 1
-    if not places or (axes[-1] == layout.rank - 1 and last not in places):
+    if not places or (results and axes[-1] == layout.rank - 1 and last not in places):
         return None
 
     def build(inputs: Operands) -> tuple[ir.Value, ...]:

@@ -31,13 +31,13 @@ class Plan:
 
     Attributes:
         flips: The operators, in no order.
-        sources: For values made by movement: what they are made of, and the chain to them as laid out.
+        sources: For values made by movement: the chain to them, as laid out, from what the movement reads.
         sinks: Movement nodes that use laid out values, and the chain from those.
         gain: How many nodes fewer there will be.
     """
 
     flips: dict[ir.Node, Flip]
-    sources: dict[ir.Value, tuple[ir.Value, Chain]]
+    sources: dict[ir.Value, Chain]
     sinks: dict[ir.Node, Chain]
     gain: int
 
@@ -181,9 +181,8 @@ class Search:
                 operand = node.inputs[i]
                 assert operand is not None, "an operand is there"
                 chain = self._source_chain(operand) if operand not in made else None
-                producer = operand.producer()
-                if chain is not None and producer is not None and producer.inputs[0] is not None:
-                    sources[operand] = producer.inputs[0], chain
+                if chain is not None:
+                    sources[operand] = chain
         after = {}
         for node, place in sinks.items():
             chain = self._from(node) if place in side and node.inputs[0] in made else None

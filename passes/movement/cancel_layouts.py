@@ -52,10 +52,16 @@ class _Edits:
         assert value is not None, "an operand is there"
         known = self.laid_out.get(value)
         if known is None:
-            dims = self.scope.facts.dims(value)
-            assert dims is not None, "the layout fits the value"
-            chain = self._spelled(self.layout.forwards(Movement.of(dims)))
-            source, chain = self.plan.sources.get(value, (value, chain))
+            chain = self.plan.sources.get(value)
+            if chain is None:
+                dims = self.scope.facts.dims(value)
+                assert dims is not None, "the layout fits the value"
+                source, chain = value, self._spelled(self.layout.forwards(Movement.of(dims)))
+            else:
+                # What the movement reads may have been written again since the plan was made.
+                movement = value.producer()
+                assert movement is not None and movement.inputs[0] is not None
+                source = movement.inputs[0]
             known = self.laid_out[value] = written(source, chain)
         return known
 
