@@ -141,7 +141,7 @@ def optimize(
         verify_seconds: Time limit of that.
         stop_after: Stop rewriting after this many firings.
         explain: Keep why the near misses of this pass did not fire.
-        plugins: Modules that define further passes.
+        plugins: Modules that define further passes; they join the level's pipeline at their stage.
         costs: Estimate FLOPs and memory for the report: at these sizes of the dynamic dims (`True`: the
             largest ones that were verified, else all 1).
         progress: Called with a few words whenever a new part begins.
@@ -152,13 +152,12 @@ def optimize(
         MismatchError: The original fails on every sample in `data`, or the result could not be made equal.
     """
     start = time.perf_counter()
-    for plugin in plugins:
-        registry.load_plugin(plugin)
+    added = [cls for plugin in plugins for cls in registry.load_plugin(plugin)]
     if explain is not None:
         registry.find(explain)
     who = targets.find(target)
     pipeline = (
-        pipelines.parse(passes) if passes is not None else pipelines.default(level, who.name)
+        pipelines.parse(passes) if passes is not None else pipelines.default(level, who.name, added)
     ).without(skip)
     source, path = _source(model)
     source, path = _prepared(source, path, opset, shapes)

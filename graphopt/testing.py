@@ -152,6 +152,10 @@ def run_pass(
     who = targets.find(target)
     editor = Editor(model, target=who, trace=trace, opset_policy=OpsetPolicy(opset, who))  # type: ignore[arg-type]
     Driver(editor, strict=True, after_group=lambda e: verifier.verify(e.model)).run(pipelines.parse(name))
+    if editor.model is not model:  # a graphsurgeon pass makes a model of its own
+        model.graph = editor.model.graph
+        model.functions.clear()
+        model.functions.update(editor.model.functions)
     return trace
 
 

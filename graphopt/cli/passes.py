@@ -29,10 +29,9 @@ def command(
     """List all passes, or describe those named."""
     from graphopt.rewriting import pipeline, registry
 
-    for plugin in plugins:
-        registry.load_plugin(plugin)
+    added = [cls for plugin in plugins for cls in registry.load_plugin(plugin)]
     if level is not None:
-        click.echo(str(pipeline.default(level, target)))
+        click.echo(str(pipeline.default(level, target, added)))
         return
     registry.load_entry_points()
     chosen = [registry.find(name) for name in names] or registry.every()

@@ -8,7 +8,7 @@ either way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +70,37 @@ def from_graphsurgeon(graph: gs.Graph, like: ir.Model) -> ir.Model:
     Raises:
         ModelError: graphsurgeon can't export the graph.
     """
+    return _restored(*_exported(graph), like)
+
+
+def edited(model: ir.Model, edit: Callable[[gs.Graph], gs.Graph | None]) -> ir.Model | None:
+    """The model as a function on a graphsurgeon graph leaves it; None where it edits nothing.
+
+    Raises:
+        ModelError: graphsurgeon can't export what the function made.
+    """
+    graph = to_graphsurgeon(model)
+    stored = [(c, c._values) for c in _constants(graph) if not isinstance(c._values, np.ndarray)]
+    before = _exported(graph)
+    result = edit(graph)
+    for constant, values in stored:
+        # A constant that was read and left as it was is no edit, and need not be kept twice.
+        if isinstance(constant._values, np.ndarray) and _same_array(constant._values, values.load()):
+            constant._values = values
+    after = _exported(graph if result is None else result)
+    if after == before:
+        return None
+    return _restored(*after, model)
+
+
+def _same_array(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> bool:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return bool((a == b).all()) if a.dtype == np.object_ else a.tobytes() == b.tobytes()
+
+
+def _exported(graph: gs.Graph) -> tuple[onnx.ModelProto, list[ir.TensorProtocol]]:
+    """The graph as protobuf, and the weights that it refers to by number."""
     import onnx_graphsurgeon as gs
 
     tensors: list[ir.TensorProtocol] = []
@@ -80,9 +111,15 @@ def from_graphsurgeon(graph: gs.Graph, like: ir.Model) -> ir.Model:
             entry.value = str(len(tensors))
             tensors.append(source)
     try:
-        proto = gs.export_onnx(graph, do_type_check=False)
-        model = ir.from_proto(proto)
+        return gs.export_onnx(graph, do_type_check=False), tensors
     except Exception as error:  # its own exceptions, and whatever its edits lead to
+        raise ModelError(f"graphsurgeon's graph can't be taken back: {error}") from error
+
+
+def _restored(proto: onnx.ModelProto, tensors: list[ir.TensorProtocol], like: ir.Model) -> ir.Model:
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # whatever the edits lead to
         raise ModelError(f"graphsurgeon's graph can't be taken back: {error}") from error
     _bind(model, tensors)
     return _Restoration(like).apply(model)

@@ -150,11 +150,9 @@ def graphsurgeon_pass(
         def run_model(_: Pass, editor: Editor) -> None:
             from graphopt.ir import graphsurgeon
 
-            graph = graphsurgeon.to_graphsurgeon(editor.model)
-            result = function(graph)
-            editor.adopt(
-                graphsurgeon.from_graphsurgeon(result if result is not None else graph, like=editor.model)
-            )
+            model = graphsurgeon.edited(editor.model, function)
+            if model is not None:
+                editor.adopt(model)
 
         body = {
             "__doc__": function.__doc__ or f"{name} (graphsurgeon).",

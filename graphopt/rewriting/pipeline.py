@@ -99,11 +99,16 @@ def _pass(name: str, options: str | None) -> Pass:
     return registry.find(name).from_options(given)
 
 
-def default(level: int, target: str) -> Pipeline:
+def default(level: int, target: str, added: Iterable[type[Pass]] = ()) -> Pipeline:
     """The pipeline of -O0 to -O3 for a target.
 
     Later groups contain the earlier ones' passes: what a fusion leaves is simplified again, and only
     what changed is looked at.
+
+    Args:
+        level: 0 to 3.
+        target: Who will run the result.
+        added: Passes that are not built in, to run at their stage.
 
     Raises:
         UsageError: If there is no such level.
@@ -112,7 +117,7 @@ def default(level: int, target: str) -> Pipeline:
         raise UsageError(f"there is no level -O{level}: 0 to 3")
     chosen = [
         cls()
-        for cls in registry.builtin()
+        for cls in (*registry.builtin(), *added)
         if cls.level <= level and (not cls.targets or target in cls.targets)
     ]
     stages = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import sys
 from typing import TYPE_CHECKING
 
 from graphopt.errors import UsageError
@@ -81,23 +83,50 @@ def builtin() -> list[type[Pass]]:
     return [find(name) for name in sorted(_modules())]
 
 
-def load_plugin(module: str) -> None:
-    """Import a module that defines passes (`--plugin module`).
+def load_plugin(module: str) -> list[type[Pass]]:
+    """Import a module that defines passes (`--plugin module`); returns these passes.
+
+    It may lie in the current folder, which the installed command does not search by itself.
 
     Raises:
-        UsageError: If it can't be imported.
+        UsageError: If it can't be imported, or a pass has a name that is taken.
     """
+    folder = os.getcwd()
+    searched = folder in sys.path or "" in sys.path
+    if not searched:
+        sys.path.append(folder)
     try:
         importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"plugin {module!r} can't be imported: {error}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the module's own code does
+        raise UsageError(f"plugin {module!r} can't be imported: {_what(error)}") from error
+    finally:
+        if not searched:
+            sys.path.remove(folder)
+    return [cls for cls in _passes.values() if f"{cls.__module__}.".startswith(f"{module}.")]
+
+
+def _what(error: Exception) -> str:
+    is_import = isinstance(error, ImportError | SyntaxError)
+    return str(error) if is_import else f"{type(error).__name__}: {error}"
 
 
 def load_entry_points() -> None:
-    """Load what installed packages declare under `graphopt.passes`."""
+    """Load what installed packages declare under `graphopt.passes`.
+
+    Raises:
+        UsageError: If one can't be imported, or a pass has a name that is taken.
+    """
     from importlib.metadata import entry_points
 
     for point in entry_points(group=ENTRY_POINTS):
-        if point.name not in _plugins_loaded:
-            _plugins_loaded.add(point.name)
-            point.load()
+        if point.value not in _plugins_loaded:
+            _plugins_loaded.add(point.value)
+            try:
+                point.load()
+            except UsageError:
+                raise
+            except Exception as error:  # whatever the package's own code does
+                package = f" ({point.dist.name})" if point.dist is not None else ""
+                raise UsageError(f"plugin {point.name!r}{package} can't be loaded: {_what(error)}") from error

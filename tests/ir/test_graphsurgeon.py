@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphopt.errors import ModelError
-from graphopt.ir.graphsurgeon import from_graphsurgeon, to_graphsurgeon
+from graphopt.ir.graphsurgeon import edited, from_graphsurgeon, to_graphsurgeon
 from graphopt.ir.load import from_proto, load
 from graphopt.ir.storage import StoredTensor
 from graphopt.ir.verifier import verify
@@ -166,6 +166,21 @@ def test_a_graph_that_can_not_be_exported_is_refused() -> None:
     graph.nodes[0].attrs["bad"] = object()
     with pytest.raises(ModelError, match="graphsurgeon's graph can't be taken back"):
         from_graphsurgeon(graph, like=model)
+
+
+def test_an_edit_of_nothing_is_none(tmp_path: Path) -> None:
+    assert edited(rich(), lambda graph: None) is None
+    assert edited(weighted(tmp_path), lambda graph: graph) is None
+
+    def read(graph: gs.Graph) -> None:
+        assert graph.nodes[0].inputs[1].values.sum() > 0
+
+    def write(graph: gs.Graph) -> None:
+        graph.nodes[0].inputs[1].values[3] = 7
+
+    assert edited(weighted(tmp_path), read) is None
+    model = edited(weighted(tmp_path), write)
+    assert model is not None and model.graph.initializers["w"].const_value.numpy()[3] == 7
 
 
 @pytest.mark.parametrize(
