@@ -40,7 +40,10 @@ def is_slice(node: ir.Node | None) -> bool:
 
 
 def cuts_of(node: ir.Node, facts: Facts, opset: int) -> tuple[Cut, ...] | None:
-    """The cuts of a Slice, by axis; None where one goes backwards or its place depends on the run."""
+    """The cuts of a Slice, by axis, without those that keep everything.
+
+    None where one goes backwards, or its place depends on the run.
+    """
     dims = facts.dims(node.inputs[0]) if node.inputs[0] is not None else None
     if dims is None:
         return None
@@ -59,7 +62,8 @@ def cuts_of(node: ir.Node, facts: Facts, opset: int) -> tuple[Cut, ...] | None:
         cut = cut_bounds(dims[axis], start, end, step, _is_nonnegative)
         if cut is None:
             return None
-        found.append(Cut(axis, *cut, step))
+        if (*cut, step) != (0, dims[axis], 1):
+            found.append(Cut(axis, *cut, step))
     return tuple(sorted(found, key=lambda cut: cut.axis))
 
 

@@ -46,6 +46,8 @@ def slice_of_slice(m: Match) -> ir.Value | Rejection | None:
         if start is None or end is None:
             return Rejection(NEEDS_RUN, m.output)
         bounds.append((start, end, axis, cut.step))
+    if not bounds:
+        return source
     starts, ends, axes, steps = (list(column) for column in zip(*bounds, strict=True))
     if all(step == 1 for step in steps):
         return op.Slice(source, starts, ends, axes)

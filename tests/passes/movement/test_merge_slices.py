@@ -86,6 +86,16 @@ def test_leaves_alone(graph, reason):
     assert_rejects(PASS, graph, reason)
 
 
+def test_what_keeps_everything_is_left_out():
+    assert_rewrites(
+        PASS,
+        before="""g (float[8,N] x) => (float[4,N] y) {
+            a = Slice(x, [0], [9223372036854775807], [1])  y = Slice(a, [0], [4], [0]) }""",
+        after="g (float[8,N] x) => (float[4,N] y) { y = Slice(x, [0], [4], [0]) }",
+        sizes=SIZES,
+    )
+
+
 def test_one_element_is_gathered():
     assert_rewrites(
         PASS,
