@@ -10,7 +10,8 @@ from graphopt.ir import attributes
 from graphopt.ir.dims import Dim
 from graphopt.ir.fact import TensorFact
 from graphopt.ir.relabelling import Relabelling, is_relabelling, relabelling
-from graphopt.ir.shape_terms import Term, TermSearch
+from graphopt.ir.shape_search import TermSearch
+from graphopt.ir.shape_terms import Term
 from graphopt.rewriting.draft import Draft
 from graphopt.rewriting.leading_axes import Adapted
 from graphopt.rewriting.merged_axes import MergedRegion, find_region, merging

@@ -19,6 +19,7 @@ from graphopt.rewriting.draft import Draft, as_mapping
 from graphopt.rewriting.editor import Editor
 from graphopt.rewriting.match import NEEDS_OPSET, WOULD_NEED_IDENTITY, Match, Rejection, Replacement
 from graphopt.rewriting.operators import building
+from graphopt.rewriting.opsets import OpsetRaised
 from graphopt.rewriting.passes import Pass
 from graphopt.rewriting.pipeline import Group, Pipeline
 from graphopt.rewriting.rule import ANY_OPERATOR, Rule
@@ -47,10 +48,6 @@ class PassFault(GraphoptError):
     def __init__(self, pass_name: str, error: Exception) -> None:
         super().__init__(f"pass {pass_name} failed: {type(error).__name__}: {error}")
         self.pass_name = pass_name
-
-
-class OpsetRaised(Exception):
-    """The model was converted under the driver's feet: the group starts over."""
 
 
 @dataclass(slots=True)
@@ -173,7 +170,7 @@ class Driver:
             for owner in runners:
                 try:
                     self._run_pass(owner)
-                except GraphoptError:
+                except (GraphoptError, OpsetRaised):
                     raise
                 except Exception as error:
                     if self._strict:

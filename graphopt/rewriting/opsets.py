@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 AUTO_CEILING = 23
 
 
+class OpsetRaised(Exception):
+    """The model was converted under the driver's feet: the group starts over."""
+
+
 class OpsetPolicy:
     """`auto`: raised where something fuses by it; `keep`: never; a number: that version, from the start.
 

@@ -12,6 +12,7 @@ from graphopt.ir.inference import Facts
 from graphopt.rewriting.draft import Draft
 from graphopt.rewriting.model_index import Region
 from graphopt.rewriting.operators import building
+from graphopt.rewriting.opsets import OpsetRaised
 from graphopt.rewriting.trace import FiringId
 
 if TYPE_CHECKING:
@@ -81,6 +82,15 @@ class Scope:
 
     def _allowed(self, anchor: ir.Node, rule: str) -> FiringId | None:
         return self.editor.allow(self._pass, rule, anchor)
+
+    def raise_opset(self, version: int) -> None:
+        """Convert the whole model up and start the group over, if policy and operators allow it; else go on.
+
+        Raises:
+            OpsetRaised: It was done: nothing known of the graph holds any more. For the driver.
+        """
+        if self.editor.raise_opset(version):
+            raise OpsetRaised
 
     def remove(self, node: ir.Node) -> None:
         """Take a node out, and what only it needed."""

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.shape_terms import Term, TermSearch, cost
+from graphopt.ir.shape_search import SHAPE_SLICES_SINCE, TermSearch
+from graphopt.ir.shape_terms import Term, cost
 from graphopt.rewriting import Pass, Scope
 from graphopt.rewriting.shape_building import TermBuilder
 from graphopt.rewriting.shape_regions import ShapeRegion, Want, shape_region, sources
@@ -39,7 +40,12 @@ class RebuildShapeArithmetic(Pass):
         region = shape_region(scope)
         if not region.wants:
             return
-        chosen = _cheaper_than_old(region, _terms(region, TermSearch(sources(scope, region), scope.opset)))
+        given = sources(scope, region)
+        chosen, count = _cheaper_than_old(region, _terms(region, TermSearch(given, scope.opset)))
+        if scope.opset < SHAPE_SLICES_SINCE:
+            newer = _terms(region, TermSearch(given, SHAPE_SLICES_SINCE))
+            if _cheaper_than_old(region, newer)[1] < count:
+                scope.raise_opset(SHAPE_SLICES_SINCE)
         anchor = chosen[0][0].value.producer() if chosen else None
         if anchor is not None and scope.fire(anchor, "rebuild"):
             _build(scope, list(region.places), chosen)
@@ -81,8 +87,8 @@ def _without(held: Counter[Term], term: Term) -> Counter[Term]:
     return held
 
 
-def _cheaper_than_old(region: ShapeRegion, terms: dict[int, Term]) -> list[tuple[Want, Term]]:
-    """The wants to build anew: the others keep their old nodes, which are no dearer. Empty: no gain."""
+def _cheaper_than_old(region: ShapeRegion, terms: dict[int, Term]) -> tuple[list[tuple[Want, Term]], int]:
+    """The wants to build anew, and the number of nodes then; the others keep old nodes that are no dearer."""
     known: dict[ir.Value, frozenset[ir.Node]] = {}
     olds = [region.cone(want.value, known) for want in region.wants]
     stay: Counter[ir.Node] = Counter()
@@ -106,8 +112,10 @@ def _cheaper_than_old(region: ShapeRegion, terms: dict[int, Term]) -> list[tuple
                 stay.update(olds[i])
                 changed = True
     everything = frozenset().union(*olds, *(region.cone(value, known) for value in region.kept))
-    fewer = sum(count > 0 for count in stay.values()) + len(come) < len(everything)
-    return [(region.wants[i], term) for i, term in new.items()] if fewer else []
+    count = sum(number > 0 for number in stay.values()) + len(come)
+    if count >= len(everything):
+        return [], len(everything)
+    return [(region.wants[i], term) for i, term in new.items()], count
 
 
 def _build(scope: Scope, order: list[ir.Node], chosen: list[tuple[Want, Term]]) -> None:

@@ -7,9 +7,9 @@ from math import gcd
 
 from graphopt.ir.dims.bounds import low
 from graphopt.ir.dims.division import exact_quotient
-from graphopt.ir.dims.expression import Dim, Expr, Kind, terms_of
+from graphopt.ir.dims.expression import Dim, Expr, Kind, expression, terms_of
 
-__all__ = ["content", "line", "lines", "numerator_and_divisor"]
+__all__ = ["content", "line", "lines", "number_and_modulus", "numerator_and_divisor"]
 
 
 def content(dim: Dim) -> tuple[int, Dim]:
@@ -58,3 +58,14 @@ def numerator_and_divisor(element: Dim) -> tuple[Dim, int] | None:
     numerator, divisor = factor.args
     least = low(numerator)
     return (numerator, divisor) if type(divisor) is int and least is not None and least >= 0 else None
+
+
+def number_and_modulus(element: Dim) -> tuple[Dim, int] | None:
+    """x and k of an element that is x - k * (x // k); None where it is none."""
+    for monomial, weight in terms_of(element):
+        if len(monomial) == 1 and monomial[0].kind is Kind.FLOORDIV:
+            whole, divisor = monomial[0].args
+            rest = element - expression({monomial: weight})
+            if type(divisor) is int and weight == -divisor and rest == whole:
+                return whole, divisor
+    return None

@@ -142,3 +142,17 @@ def test_a_growing_cache_is_read_in_the_body():
 )
 def test_leaves_alone(graph):
     assert_rejects(PASS, graph)
+
+
+def test_the_opset_is_raised_where_slices_of_a_shape_save_nodes():
+    assert_rewrites(
+        PASS,
+        before="""g (float[B,S,4] x) => (float[P,7] y) {
+            s = Shape(x)  n = Gather(s, 1)  m = Unsqueeze(n, [0])  t = Concat <axis = 0> (m, [7])
+            y = ConstantOfShape(t) }""",
+        after="""g (float[B,S,4] x) => (float[P,7] y) {
+            m = Shape <start = 1, end = 2> (x)  t = Concat <axis = 0> (m, [7])  y = ConstantOfShape(t) }""",
+        opset=13,
+        raised_to=15,
+        sizes=SIZES,
+    )

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.ir.dims import Dim, floordiv, maximum, minimum, mod, substitute, symbol
-from graphopt.ir.shape_terms import Source, Term, TermSearch
+from graphopt.ir.shape_search import TermSearch
+from graphopt.ir.shape_terms import Source, Term
 
 A, B, C = symbol("a"), symbol("b"), symbol("c", low=1)
 INT64 = ir.DataType.INT64
@@ -104,6 +105,8 @@ def test_terms_give_the_elements(wanted, scalar, opset, sizes):
         ((A * B,), 2, 3),  # ReduceProd(Shape<end=2>(x))
         ((4 * A * B,), 2, 2),  # ReduceProd(Shape(x)): the 4 is a dim
         ((A, A, A), 2, 2),
+        ((floordiv(A, 2), floordiv(B, 2)), 2, 3),  # Div(Shape<end=2>(x), 2)
+        ((mod(A, 2), mod(B, 3)), 2, 3),
     ],
 )
 def test_costs(elements, count, older):
@@ -112,6 +115,14 @@ def test_costs(elements, count, older):
         found = TermSearch(sources, opset).find(elements, (len(elements),), INT64, frozenset(), 1)
         assert found is not None
         assert len(found.nodes) == expected, f"{opset}: {found}"
+
+
+def test_differences_of_two_values():
+    sources = [source("x", A, B, 4), source("y", 2 * C, floordiv(B, 2))]
+    wanted = (A - 2 * C, B - floordiv(B, 2))
+    found = TermSearch(sources, 18).find(wanted, (2,), INT64, frozenset(), 1)
+    assert found is not None
+    assert found.op_type == "Sub" and len(found.nodes) == 3
 
 
 def test_what_is_there_already_is_free():
