@@ -6,34 +6,56 @@ one mask, whose last two dims are the real numbers of queries and keys; the dims
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.dims import Dim
+from graphopt.ir.dims import Dim, broadcast, if_not_empty
 from graphopt.rewriting.match import Match, Rejection
 from graphopt.rewriting.operators import constant, op
 
-MASK_DOES_NOT_FIT = "the mask does not provably broadcast to the scores"
+__all__ = [
+    "FILL_IS_NO_MASK",
+    "MASK_DOES_NOT_FIT",
+    "Added",
+    "Chosen",
+    "Term",
+    "combined",
+    "covers_keys",
+    "fits",
+]
 
-# fill + score is fill again in float32 for any score up to 1e1: half the spacing of numbers of this size.
-LEAST_FILL = -1e9
+MASK_DOES_NOT_FIT = "the mask does not provably broadcast to the scores"
+FILL_IS_NO_MASK = "scores that are masked would not all become the same number"
+
+# A fill takes the place of scores; added to them it must give itself again, for scores up to this size.
+ABSORBED = 16.0
+FRACTION_BITS = {
+    ir.DataType.FLOAT: 23,
+    ir.DataType.DOUBLE: 52,
+    ir.DataType.FLOAT16: 10,
+    ir.DataType.BFLOAT16: 7,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """scores + mask."""
+    """result = scores + mask * factor."""
 
     mask: ir.Value
+    result: ir.Value
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Where(condition, scores, fill), or Where(condition, fill, scores) if `keeps_true` is false."""
+    """result = Where(condition, scores, fill), or Where(condition, fill, scores) if `keeps_true` is false."""
 
     condition: ir.Value
+    result: ir.Value
     fill: float
     keeps_true: bool
 
@@ -41,40 +63,88 @@ class Chosen:
 Term = Added | Chosen
 
 
+def fits(dim: Dim, wanted: Dim) -> bool:
+    """Whether a legal broadcast of two dims that are not 0 gives the second one."""
+    try:
+        return if_not_empty(broadcast(dim, wanted)) == if_not_empty(wanted)
+    except ValueError:
+        return False
+
+
+def covers_keys(m: Match, terms: Sequence[Term], keys: Dim) -> bool:
+    """Whether the scores have as many keys under their masks as without."""
+    shapes = [m.dims(_array_of(term)) for term in terms]
+    return all(dims is not None and (not dims or fits(dims[-1], keys)) for dims in shapes)
+
+
 def combined(
     m: Match, terms: Sequence[Term], query: ir.Value, keys: ir.Value, dtype: ir.DataType
 ) -> ir.Value | Rejection | None:
-    """The terms, innermost first, as one mask to add to scores of `query` and `keys`; None without terms."""
+    """The terms, innermost first, as one mask for the scores of `query` and `keys`; None without terms.
+
+    Over keys nothing is asked: the product with the values fails unless a mask has one, or all of them.
+    """
     if not terms:
         return None
     outer = (m.dims(query) or ())[:-1]
     for term in terms:
-        value = term.mask if isinstance(term, Added) else term.condition
-        dims = m.dims(value)
-        if dims is None or len(dims) > len(outer) + 1:
+        value = _array_of(term)
+        dims, result = m.dims(value), m.dims(term.result)
+        if dims is None or result is None or len(result) != len(outer) + 1:
             return Rejection(MASK_DOES_NOT_FIT, value)
-        # Over keys nothing is asked: the product with the values fails unless the mask has one, or all.
-        padded = ((1,) * (len(outer) + 1 - len(dims)) + dims)[:-1]
-        if any(d not in (1, o) for d, o in zip(padded, outer, strict=True)):
-            return Rejection(MASK_DOES_NOT_FIT, value)
-        if isinstance(term, Chosen) and not term.fill <= LEAST_FILL:
-            return Rejection(MASK_DOES_NOT_FIT, value)
-    mask = _sum(terms, dtype)
-    return _with_lengths(m, mask, query, keys)
+        padded = (1,) * (len(result) - len(dims)) + dims
+        for dim, wanted, found in zip(padded, outer, result, strict=False):
+            if not fits(dim, wanted) and if_not_empty(found) != if_not_empty(wanted):
+                return Rejection(MASK_DOES_NOT_FIT, value)
+        if isinstance(term, Chosen) and not _absorbs(term.fill, dtype):
+            return Rejection(FILL_IS_NO_MASK, value)
+    return _with_lengths(m, _sum(m, terms, dtype), query, keys)
 
 
-def _sum(terms: Sequence[Term], dtype: ir.DataType) -> ir.Value:
+def _array_of(term: Term) -> ir.Value:
+    return term.mask if isinstance(term, Added) else term.condition
+
+
+def _absorbs(fill: float, dtype: ir.DataType) -> bool:
+    """Whether fill + score is fill again: half the distance to the next number is no less than the score."""
+    if fill == -math.inf:
+        return True
+    if not fill < 0:
+        return False
+    return math.ldexp(1.0, math.frexp(fill)[1] - 2 - FRACTION_BITS[dtype]) >= ABSORBED
+
+
+def _sum(m: Match, terms: Sequence[Term], dtype: ir.DataType) -> ir.Value:
+    """All terms as one; a condition alone stays one if forbidden scores are -inf: that is what it means."""
+    if len(terms) == 1:
+        condition = _forbidding(m, terms[0])
+        if condition is not None:
+            return condition
+    mask: ir.Value | None = None
     zero = np.zeros((), dtype.numpy())
-    mask: ir.Value | np.ndarray = zero
     for term in terms:
         if isinstance(term, Added):
-            mask = op.Add(mask, term.mask) if isinstance(mask, ir.Value) else term.mask
+            scaled = term.mask if term.factor == 1.0 else op.Mul(term.mask, term.factor)
+            mask = scaled if mask is None else op.Add(mask, scaled)
         else:
+            kept = zero if mask is None else mask
             fill = np.asarray(term.fill).astype(dtype.numpy())
-            first, second = (mask, fill) if term.keeps_true else (fill, mask)
-            mask = op.Where(term.condition, first, second)
-    assert isinstance(mask, ir.Value)
+            mask = op.Where(term.condition, *((kept, fill) if term.keeps_true else (fill, kept)))
+    assert mask is not None
     return mask
+
+
+def _forbidding(m: Match, term: Term) -> ir.Value | None:
+    """The condition of a mask that is -inf where it is false, and 0 elsewhere."""
+    if isinstance(term, Chosen):
+        return term.condition if term.keeps_true and term.fill == -math.inf else None
+    where = term.mask.producer()
+    if where is None or where.op_type != "Where" or where.domain != "" or term.factor <= 0:
+        return None
+    condition, kept, fill = where.inputs
+    if m.scalar(kept) != 0.0 or m.scalar(fill) != -math.inf or condition is None:
+        return None
+    return condition if m.rank(condition) == m.rank(term.mask) else None
 
 
 def _with_lengths(m: Match, mask: ir.Value, query: ir.Value, keys: ir.Value) -> ir.Value:
@@ -87,21 +157,23 @@ def _with_lengths(m: Match, mask: ir.Value, query: ir.Value, keys: ir.Value) -> 
         mask = op.Squeeze(mask, [0]) if dims[0] == 1 else op.Unsqueeze(mask, [1])
         dims = dims[1:] if dims[0] == 1 else (dims[0], 1, *dims[1:])
     padded = (1,) * max(2 - len(dims), 0) + dims
-    if padded == dims and dims[-2:] == lengths:
+    last = padded[-2:]
+    is_long = [if_not_empty(d) == if_not_empty(n) for d, n in zip(last, lengths, strict=True)]
+    if padded == dims and all(is_long):
         return mask
     target: list[ir.Value | list[int]] = [[1] * (len(padded) - 2)] if len(padded) > 2 else []
-    for found, wanted, source in zip(padded[-2:], lengths, (query, keys), strict=True):
-        if found == wanted or isinstance(wanted, int):
+    for known, wanted, source in zip(is_long, lengths, (query, keys), strict=True):
+        if known or isinstance(wanted, int):
             target.append([wanted if isinstance(wanted, int) else 1])
         else:
-            target.append(length_of(m, wanted, source))
+            target.append(_length_of(m, wanted, source))
     if all(isinstance(part, list) for part in target):
         return op.Expand(mask, [d for part in target if isinstance(part, list) for d in part])
     parts = [part if isinstance(part, ir.Value) else constant(np.asarray(part, np.int64)) for part in target]
     return op.Expand(mask, op.Concat(*parts, axis=0) if len(parts) > 1 else parts[0])
 
 
-def length_of(m: Match, wanted: Dim, source: ir.Value) -> ir.Value:
+def _length_of(m: Match, wanted: Dim, source: ir.Value) -> ir.Value:
     """A length as a vector of one; from a graph input where one has it, so that all layers share the node."""
     graph = m.root.graph
     region = m.editor.regions.get(graph) if graph is not None else None

@@ -12,6 +12,10 @@ import onnx_ir as ir
 
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, op, rule_on
 
+__all__ = ["FoldCacheIntoAttention"]
+
+IS_CAUSAL = "a causal mask is aligned otherwise where there is a cache"
+
 
 def _appended(m: Match, value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
     """Cache and new part of a Concat of two along the length."""
@@ -27,13 +31,15 @@ def _appended(m: Match, value: ir.Value | None) -> tuple[ir.Value, ir.Value] | N
 @rule_on("Attention", opset=23, depth=3)
 def cache_into_attention(m: Match) -> dict[ir.Value, ir.Value] | Rejection | None:
     """Attention(q, Concat(past_k, k), Concat(past_v, v)) -> Attention(q, k, v, past_k, past_v)."""
-    inputs = (*m.root.inputs, *(None,) * 6)
-    query, keys, values, mask, past_keys, past_values = inputs[:6]
-    if past_keys is not None or past_values is not None or len(m.root.outputs) > 1:
+    query, keys, values, mask, *further = (*m.root.inputs, None, None)[: max(4, len(m.root.inputs))]
+    # Past keys, past values, and (since 24) the numbers of keys that are no padding.
+    if any(value is not None for value in further) or len(m.root.outputs) > 1:
         return None
     found_keys, found_values = _appended(m, keys), _appended(m, values)
     if found_keys is None or found_values is None or keys is None or values is None:
         return None
+    if m.attribute(m.root, "is_causal", 0):
+        return Rejection(IS_CAUSAL, m.output)
     for value in (keys, values):
         # A consumer may stand before the Attention, which makes the value from now on.
         if any(use.node is not m.root for use in value.uses()):

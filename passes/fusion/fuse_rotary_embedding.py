@@ -6,8 +6,8 @@
 with c = Unsqueeze(Cos(Concat(f, f)), 1) and s likewise of Sin; x is (batch, heads, length, 2 h), f is
 (batch, length, h).
 
-The two halves of the angles are the same by construction (Concat(f, f)), so that one of them does. Where x is
-split into heads right before, the rotation is done before the split, for Attention to take over the split.
+The two halves of the angles are the same by construction (Concat(f, f)), so that one of them does. The halves
+of x are cut by two Slices or by a Split.
 """
 
 from __future__ import annotations
@@ -18,12 +18,22 @@ import onnx_ir as ir
 
 from graphopt.ir import facts
 from graphopt.ir.attributes import axes_of
-from graphopt.rewriting import Match, Pass, Rejection, const, op, rule, rule_on
+from graphopt.ir.dims import if_not_empty
+from graphopt.rewriting import Match, Pass, Rejection, const, op, rule
+
+__all__ = ["FuseRotaryEmbedding"]
 
 NOT_HALVES = "the rotated parts are not the two halves of the last axis"
 NOT_DOUBLED = "cosine and sine are not of angles that are concatenated with themselves"
 SHAPES_DIFFER = "angles and values are not provably of one batch and length"
-HEADS_IN_FRONT = (0, 2, 1, 3)
+
+
+@rule(opset=23)
+def rotary_embedding_of_split(x, cosine, sine):
+    """x * c + Concat(-x2, x1) * s, x1 and x2 from a Split -> RotaryEmbedding(x, c', s')."""
+    low, high = op.Split(x, ..., axis=lambda a: a in (-1, 3), outputs=2)
+    rotated = op.Concat(op.Neg(high.named("high")), low.named("low"), axis=lambda a: a in (-1, 3))
+    return op.Add(op.Mul(x, cosine), op.Mul(rotated, sine))
 
 
 @rule(opset=23)
@@ -36,19 +46,16 @@ def rotary_embedding(x, cosine, sine):
 
 
 @rotary_embedding.when
+@rotary_embedding_of_split.when
 def halves(m: Match) -> Rejection | tuple[ir.Value, ir.Value]:
+    """The halves of cosine and sine, if all fits."""
     dims = m.dims(m["x"])
     if dims is None or len(dims) != 4 or not isinstance(dims[3], int):
         return Rejection(NOT_HALVES, m["x"])
-    half, size = dims[3] // 2, dims[3]
-    for name, begin in (("low", 0), ("high", half)):
-        node, found = m.node(name), m.dims(m[name])
-        start = m.scalar(node.inputs[1])
-        steps = m.scalar(node.inputs[4]) if len(node.inputs) > 4 else 1
-        axes = axes_of(node, m.opset)
-        if start is None or axes not in ((3,), (-1,)) or steps != 1 or found is None or found[3] * 2 != size:
-            return Rejection(NOT_HALVES, m[name])
-        if start % size != begin:
+    size = dims[3]
+    for name, begin in (("low", 0), ("high", size // 2)):
+        found = m.dims(m[name])
+        if found is None or found[3] * 2 != size or _begin(m, m.node(name), size) not in (begin, None):
             return Rejection(NOT_HALVES, m[name])
     angles = []
     for name in ("cosine", "sine"):
@@ -56,10 +63,21 @@ def halves(m: Match) -> Rejection | tuple[ir.Value, ir.Value]:
         if value is None:
             return Rejection(NOT_DOUBLED, m[name])
         angles.append(value)
-        shape = m.dims(m[name])
-        if shape is None or shape[0] != dims[0] or shape[1] != 1 or shape[2] != dims[2]:
+        shape = tuple(if_not_empty(d) for d in m.dims(m[name]) or ())
+        if shape != tuple(if_not_empty(d) for d in (dims[0], 1, *dims[2:])):
             return Rejection(SHAPES_DIFFER, m[name])
     return angles[0], angles[1]
+
+
+def _begin(m: Match, node: ir.Node, size: int) -> int | None:
+    """Where a Slice of the last axis begins, -1 if it is none; None for the halves of a Split, in order."""
+    if node.op_type == "Split":
+        return None
+    start = m.scalar(node.inputs[1])
+    steps = m.scalar(node.inputs[4]) if len(node.inputs) > 4 else 1
+    if start is None or steps != 1 or axes_of(node, m.opset) not in ((3,), (-1,)):
+        return -1
+    return int(min(max(start + size if start < 0 else start, 0), size))
 
 
 def _first_half(m: Match, value: ir.Value, steps: int) -> ir.Value | None:
@@ -67,67 +85,50 @@ def _first_half(m: Match, value: ir.Value, steps: int) -> ir.Value | None:
     node = value.producer()
     if node is None or steps == 0 or node.domain != "":
         return None
-    source = node.inputs[0]
+    source = _angles(m, node)
     if node.op_type == "Concat":
         doubled = len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]
         last = (m.rank(value) or 0) - 1
         return value if doubled and m.attribute(node, "axis") in (-1, last) else None
-    unary = facts.is_elementwise(node) and len([v for v in node.inputs if v is not None]) == 1
-    scaled = node.op_type == "Mul" and m.scalar(node.inputs[1]) is not None
-    lifted = node.op_type == "Unsqueeze" and m.rank(value) == 4 and axes_of(node, m.opset) in ((1,), (-3,))
-    if source is None or not (unary or scaled or lifted):
+    is_unary = facts.is_elementwise(node) and len([v for v in node.inputs if v is not None]) == 1
+    is_scaled = node.op_type == "Mul" and source is not None and m.rank(source) == m.rank(value)
+    is_lifted = node.op_type == "Unsqueeze" and m.rank(value) == 4 and axes_of(node, m.opset) in ((1,), (-3,))
+    if source is None or not (is_unary or is_scaled or is_lifted) or facts.is_random(node):
         return None
     return value if _first_half(m, source, steps - 1) is not None else None
 
 
-def _rebuilt(value: ir.Value) -> ir.Value:
+def _angles(m: Match, node: ir.Node) -> ir.Value | None:
+    """The operand of a node of the chain: the one that is no number, of a product."""
+    if node.op_type != "Mul":
+        return node.inputs[0]
+    operands = [v for v in node.inputs if m.scalar(v) is None]
+    return operands[0] if len(operands) == 1 else None
+
+
+def _rebuilt(m: Match, value: ir.Value) -> ir.Value:
     """The same chain over one half, without the Unsqueeze."""
     node = value.producer()
-    assert node is not None
-    first = node.inputs[0]
-    assert first is not None
+    source = _angles(m, node) if node is not None else None
+    assert node is not None and source is not None
     if node.op_type == "Concat":
-        return first
-    below = _rebuilt(first)
+        return source
+    below = _rebuilt(m, source)
     if node.op_type == "Unsqueeze":
         return below
-    made = getattr(op, node.op_type)(below, *node.inputs[1:], **node.attributes)
+    if node.op_type == "Mul":
+        # As a number: the constant may have dims of one that would raise the rank.
+        number = next(m.scalar(v) for v in node.inputs if v is not source)
+        return op.Mul(below, number)
+    made = getattr(op, node.op_type)(below, **node.attributes)
     assert isinstance(made, ir.Value)
     return made
 
 
 @rotary_embedding.rewrite
+@rotary_embedding_of_split.rewrite
 def rotate(m: Match, angles: tuple[ir.Value, ir.Value]) -> ir.Value:
-    return op.RotaryEmbedding(m["x"], _rebuilt(angles[0]), _rebuilt(angles[1]))
-
-
-@rule_on("RotaryEmbedding", opset=23, depth=3)
-def rotate_before_split(m: Match) -> ir.Value | None:
-    """RotaryEmbedding(Transpose(Reshape(x))) -> Transpose(Reshape(RotaryEmbedding(x, heads)))."""
-    source = m.root.inputs[0]
-    transpose = source.producer() if source is not None else None
-    if (
-        source is None
-        or transpose is None
-        or transpose.op_type != "Transpose"
-        or not m.has_one_consumer(source)
-    ):
-        return None
-    split = transpose.inputs[0]
-    reshape = split.producer() if split is not None else None
-    if split is None or reshape is None or reshape.op_type != "Reshape" or not m.has_one_consumer(split):
-        return None
-    x = reshape.inputs[0]
-    before, after = (m.dims(x) if x is not None else None), m.dims(split)
-    if before is None or after is None or len(before) != 3 or len(after) != 4:
-        return None
-    heads = after[2]
-    if m.attribute(transpose, "perm") != HEADS_IN_FRONT or not isinstance(heads, int):
-        return None
-    if before != (*after[:2], heads * after[3]) or "num_heads" in m.root.attributes:
-        return None
-    rotated = op.RotaryEmbedding(x, *m.root.inputs[1:], num_heads=heads, **m.root.attributes)
-    return op.Transpose(op.Reshape(rotated, reshape.inputs[1], **reshape.attributes), perm=HEADS_IN_FRONT)
+    return op.RotaryEmbedding(m["x"], _rebuilt(m, angles[0]), _rebuilt(m, angles[1]))
 
 
 @dataclass(frozen=True)
@@ -139,4 +140,4 @@ class FuseRotaryEmbedding(Pass):
     stage = "fuse"
     level = 2
     bound = "float32 within a few units in the last place of x"
-    rules = (rotary_embedding, rotate_before_split)
+    rules = (rotary_embedding, rotary_embedding_of_split)

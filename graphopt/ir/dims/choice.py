@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from math import gcd
 
 from graphopt.ir.dims.bounds import at_most, low
@@ -18,7 +18,7 @@ from graphopt.ir.dims.expression import (
     terms_of,
 )
 
-__all__ = ["broadcast", "cut_limits", "maximum", "minimum"]
+__all__ = ["broadcast", "cut_limits", "if_not_empty", "maximum", "minimum"]
 
 
 def minimum(a: Dim, b: Dim) -> Dim:
@@ -84,6 +84,16 @@ def cut_limits(arg: Dim, args: tuple[Dim, ...]) -> tuple[Dim, ...]:
         if type(x) is Expr and x in args and all((low(y) or 0) >= 2 for y in others):
             return tuple([y - x for y in others])
     return ()
+
+
+def if_not_empty(dim: Dim) -> Dim:
+    """The dim in a program where it is legal and no dim is 0: broadcast(x, min(x, y)) is x.
+
+    The smaller one broadcasts only if it is 1 or as large; and beside x = 1 it is 1 too, unless it is 0.
+    """
+    args = _inner(Kind.BROADCAST, dim) or ()
+    kept = [arg for arg in args if not any(x in args for x in _inner(Kind.MIN, arg) or ())]
+    return dim if len(kept) in (0, len(args)) else reduce(broadcast, kept)
 
 
 @lru_cache(CACHED_RESULTS)
