@@ -30,6 +30,8 @@ def known_array(fact: Fact) -> np.ndarray | None:
     if not exact and fact.dtype not in INTEGERS:
         return None
     shape = [d for d in fact.dims if isinstance(d, int)]
+    if len(shape) < len(fact.dims):
+        return None  # [0, N]: no elements, and still no constant.
     try:
         return np.array(elements, dtype=fact.dtype.numpy()).reshape(shape)
     except OverflowError:
