@@ -65,7 +65,7 @@ def _constant(old: ir.Value, contents: Contents) -> ir.Value:
 @fold.when
 def results_of(m: Match) -> Results | Rejection | Literal[False]:
     node = m.root
-    if (node.domain, node.op_type) in KEPT:
+    if (node.domain, node.op_type) in KEPT or _is_alias(node):
         return False
     known = _known_elements(m)
     if known:
@@ -80,6 +80,11 @@ def results_of(m: Match) -> Results | Rejection | Literal[False]:
     if estimate > LARGEST_COMPUTED_NOW and node.op_type in DEFERRED and node.domain == "":
         return _deferred(m, needed)
     return _computed(m, needed)
+
+
+def _is_alias(node: ir.Node) -> bool:
+    """Whether it gives a constant a second name: to fold it would store the contents twice."""
+    return node.op_type == "Identity" and node.domain == "" and not node.outputs[0].is_graph_output()
 
 
 def _may_fold(m: Match) -> bool:

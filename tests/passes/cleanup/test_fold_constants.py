@@ -248,3 +248,11 @@ def test_little_of_little_is_folded():
 def test_large_graph_output_stays():
     graph = "g (float[N] x) => (float[300,300] y, float[N] z) { y = Expand([1.0], [300,300])  z = Exp(x) }"
     assert_rejects(PASS, graph, IS_LARGE_OUTPUT)
+
+
+def test_a_second_name_of_a_weight_does_not_become_a_second_weight():
+    assert_rejects(
+        PASS,
+        "g (float[2] x) => (float[2] y) { w = Constant <value = float[2] {1.0, 2.0}> ()  "
+        "v = Identity (w)  a = Add (x, v)  y = Mul (a, w) }",
+    )
