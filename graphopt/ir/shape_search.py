@@ -40,10 +40,13 @@ class TermSearch:
     Args:
         sources: The values, best first.
         opset: Version of the default domain.
+        divisions: Quotients (FLOORDIV atoms) that may be computed. That of a window's size may only be read:
+            runtimes round in their own ways where the window is larger than the input.
     """
 
-    def __init__(self, sources: Sequence[Source], opset: int) -> None:
+    def __init__(self, sources: Sequence[Source], opset: int, divisions: Container[Atom] = ()) -> None:
         self._opset = opset
+        self._divisions = divisions
         self._sources = sources
         self._terms: dict[tuple[object, ...], Term] = {}
         self._ways: dict[tuple[Dim, int], list[Term]] = {}
@@ -173,7 +176,7 @@ class TermSearch:
     def _quotients(self, elements: tuple[Dim, ...]) -> list[Term]:
         """x // k, or x - k * (x // k), for all elements at once."""
         for op_type, parts in (("Div", numerator_and_divisor), ("Mod", number_and_modulus)):
-            pairs = [pair for element in elements if (pair := parts(element)) is not None]
+            pairs = [pair for element in elements if (pair := parts(element, self._divisions)) is not None]
             if len(pairs) == len(elements) and (op_type == "Div" or self._opset >= MOD_SINCE):
                 divisors = self._constant(tuple([divisor for _, divisor in pairs]), 1)
                 wholes = self._at_once(tuple([whole for whole, _ in pairs]), ())[:KEPT_WAYS]
@@ -287,7 +290,7 @@ class TermSearch:
         return self._binary("Mul", rest, factor, element, rank)
 
     def _remainder(self, element: Expr, rank: int) -> list[Term]:
-        pair = number_and_modulus(element) if self._opset >= MOD_SINCE else None
+        pair = number_and_modulus(element, self._divisions) if self._opset >= MOD_SINCE else None
         return [] if pair is None else self._binary("Mod", *pair, element, rank)
 
     def _sum(self, element: Expr, rank: int) -> list[Term]:
@@ -299,6 +302,8 @@ class TermSearch:
         return self._binary("Add", left, rest, element, rank)
 
     def _of_atom(self, factor: Atom, element: Expr, rank: int) -> list[Term]:
+        if factor.kind is Kind.FLOORDIV and factor not in self._divisions:
+            return []
         if factor.kind is Kind.FLOORDIV:
             numerator, divisor = factor.args
             # Div cuts towards zero, which is down only for what is not negative.

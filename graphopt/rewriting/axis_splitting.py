@@ -56,7 +56,7 @@ class _Targets:
         if self._search is None:
             region = shape_region(self._scope)
             self._places = region.places
-            self._search = TermSearch(sources(self._scope, region), self._scope.opset)
+            self._search = TermSearch(sources(self._scope, region), self._scope.opset, region.divisions)
         return self._search.find(dims, (len(dims),), ir.DataType.INT64, (), self._places[before])
 
     @cached_property

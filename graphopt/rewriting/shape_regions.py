@@ -11,6 +11,8 @@ import onnx_ir as ir
 
 from graphopt.ir import facts as operator_facts
 from graphopt.ir.dims import Dim, Expr
+from graphopt.ir.dims.expression import Atom
+from graphopt.ir.dims.parts import divisions
 from graphopt.ir.fact import TensorFact
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
@@ -56,12 +58,14 @@ class ShapeRegion:
         nodes: Those whose outputs are known integers.
         kept: Values that must stay as they are: graph outputs.
         wants: What others take.
+        divisions: Quotients that the region computes itself.
     """
 
     places: dict[ir.Node, int]
     nodes: dict[ir.Node, None]
     kept: list[ir.Value]
     wants: list[Want]
+    divisions: set[Atom]
 
     def cone(self, value: ir.Value, known: dict[ir.Value, frozenset[ir.Node]]) -> frozenset[ir.Node]:
         """The nodes of the region that compute a value; `known` remembers them."""
@@ -103,7 +107,7 @@ def known_integers(facts: Facts, value: ir.Value) -> Dims | None:
 
 def shape_region(scope: Scope) -> ShapeRegion:
     """Find the shape arithmetic of a graph; bodies are regions of their own."""
-    region = ShapeRegion({node: i for i, node in enumerate(scope.graph)}, {}, [], [])
+    region = ShapeRegion({node: i for i, node in enumerate(scope.graph)}, {}, [], [], set())
     for node in region.places:
         if node.op_type == "Constant" or not node.outputs or bodies(node):
             continue
@@ -111,11 +115,23 @@ def shape_region(scope: Scope) -> ShapeRegion:
         if known and operator_facts.is_pure(node):
             region.nodes[node] = None
     for node in region.nodes:
+        region.divisions |= _own_divisions(scope.facts, node)
         for value in node.outputs:
             if value.is_graph_output():
                 region.kept.append(value)
             region.wants.extend(_wants(scope, region, value))
     return region
+
+
+def _own_divisions(facts: Facts, node: ir.Node) -> set[Atom]:
+    """Quotients in a node's outputs that are not in what it takes."""
+    if node.op_type in ("Shape", "Size"):
+        return set()
+    made = {atom for v in node.outputs for e in known_integers(facts, v) or () for atom in divisions(e)}
+    if made:
+        taken = [known_integers(facts, value) or () for value in node.inputs if value is not None]
+        made.difference_update(atom for elements in taken for e in elements for atom in divisions(e))
+    return made
 
 
 def _wants(scope: Scope, region: ShapeRegion, value: ir.Value) -> Iterator[Want]:

@@ -41,11 +41,13 @@ class RebuildShapeArithmetic(Pass):
         if not region.wants:
             return
         given = sources(scope, region)
-        chosen, count = _cheaper_than_old(region, _terms(region, TermSearch(given, scope.opset)))
-        if scope.opset < SHAPE_SLICES_SINCE:
-            newer = _terms(region, TermSearch(given, SHAPE_SLICES_SINCE))
-            if _cheaper_than_old(region, newer)[1] < count:
-                scope.raise_opset(SHAPE_SLICES_SINCE)
+
+        def best(opset: int) -> tuple[list[tuple[Want, Term]], int]:
+            return _cheaper_than_old(region, _terms(region, TermSearch(given, opset, region.divisions)))
+
+        chosen, count = best(scope.opset)
+        if scope.opset < SHAPE_SLICES_SINCE and best(SHAPE_SLICES_SINCE)[1] < count:
+            scope.raise_opset(SHAPE_SLICES_SINCE)
         anchor = chosen[0][0].value.producer() if chosen else None
         if anchor is not None and scope.fire(anchor, "rebuild"):
             _build(scope, list(region.places), chosen)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.ir.dims import Dim, floordiv, maximum, minimum, mod, substitute, symbol
+from graphopt.ir.dims.parts import divisions
 from graphopt.ir.shape_search import TermSearch
 from graphopt.ir.shape_terms import Source, Term
 
@@ -76,14 +77,16 @@ def expressions(draw, depth=2):
 @given(
     wanted=st.lists(expressions(), min_size=1, max_size=5),
     scalar=st.booleans(),
+    draw_divisions=st.sampled_from([True, True, False]),
     opset=st.sampled_from([9, 11, 13, 18]),
     sizes=st.tuples(*[st.sampled_from([0, 1, 2, 3, 5, 8])] * 3),
 )
-def test_terms_give_the_elements(wanted, scalar, opset, sizes):
+def test_terms_give_the_elements(wanted, scalar, draw_divisions, opset, sizes):
     sources = [source("x", A, B, 4), source("y", C, 2 * A, 3), source("z", A + B, floordiv(B, 2))]
     elements = tuple(wanted[:1] if scalar else wanted)
     dims = () if scalar else (len(elements),)
-    found = TermSearch(sources, opset).find(elements, dims, INT64, frozenset(), 1)
+    allowed = {atom for element in elements if draw_divisions for atom in divisions(element)}
+    found = TermSearch(sources, opset, allowed).find(elements, dims, INT64, frozenset(), 1)
     if found is None:
         return
     assert found.elements == elements
@@ -112,7 +115,8 @@ def test_terms_give_the_elements(wanted, scalar, opset, sizes):
 def test_costs(elements, count, older):
     sources = [source("x", A, B, 4)]
     for opset, expected in ((18, count), (13, older)):
-        found = TermSearch(sources, opset).find(elements, (len(elements),), INT64, frozenset(), 1)
+        allowed = {atom for element in elements for atom in divisions(element)}
+        found = TermSearch(sources, opset, allowed).find(elements, (len(elements),), INT64, frozenset(), 1)
         assert found is not None
         assert len(found.nodes) == expected, f"{opset}: {found}"
 
@@ -159,3 +163,11 @@ def test_other_types_and_ranks():
     matrix = search.find((A, B, 4, 1), (2, 2), ir.DataType.INT32, frozenset(), 1)
     assert matrix is not None
     assert [matrix.op_type, matrix.inputs[0].op_type] == ["Cast", "Reshape"]
+
+
+def test_a_quotient_that_is_nowhere_computed_is_only_read():
+    search = TermSearch([source("x", A, B), source("y", floordiv(A, 2))], 18)
+    read = search.find((floordiv(A, 2),), (1,), INT64, frozenset(), 1)
+    assert read is not None and read.op_type == "Shape"
+    assert search.find((floordiv(B, 2),), (1,), INT64, frozenset(), 1) is None
+    assert search.find((mod(A, 2),), (1,), INT64, frozenset(), 1).op_type == "Sub"
