@@ -158,7 +158,7 @@ class Driver:
                 self._after_group(self.editor)
 
     def _run_group(self, group: Group) -> None:
-        size = sum(len(nodes) for nodes in self.editor.index.values())
+        size = self.editor.where.count
         self._limit = len(self.editor.trace.firings) + max(FEWEST_FIRINGS, FIRINGS_PER_NODE * size)
         entries = [
             _Entry(order, rule, owner, rule.depth)

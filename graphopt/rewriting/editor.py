@@ -35,6 +35,7 @@ class Editor:
         facts: What is known of its values.
         trace: The record of firings.
         target: Who will run the result.
+        nodes_at_start: How many nodes the model came with, bodies and functions included.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Editor:
         self._log: list[ir.Node] = []
         self._log_start = 0
         self.adopt(model)
+        self.nodes_at_start = self.where.count
 
     def adopt(self, model: ir.Model) -> None:
         """Start over on a model: everything known of the former one is dropped."""

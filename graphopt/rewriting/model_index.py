@@ -54,6 +54,11 @@ class ModelIndex:
             path = f"{function.domain}:{function.name}"
             self._enter_region(Region(function.graph, path, None, function, function.opset_imports))
 
+    @property
+    def count(self) -> int:
+        """How many nodes there are, Constants included."""
+        return sum(len(nodes) for nodes in self.nodes.values())
+
     def region_of(self, node: ir.Node) -> Region | None:
         """The region of the graph that a node is in; None for a node that is in none."""
         return self.regions.get(node.graph) if node.graph is not None else None
