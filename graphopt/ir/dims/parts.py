@@ -48,7 +48,7 @@ def line(element: Dim, dim: Dim) -> tuple[int, int] | None:
 
 
 def numerator_and_divisor(element: Dim, atoms: Container[Atom]) -> tuple[Dim, int] | None:
-    """Numerator and divisor of an element that is an atom of these, floor(n / k) with n >= 0; None: it is not."""
+    """Numerator and divisor of an element that is one atom of these, floor(n / k) with n >= 0; else None."""
     terms = terms_of(element)
     if type(element) is not Expr or len(terms) != 1 or terms[0][1] != 1 or len(terms[0][0]) != 1:
         return None
