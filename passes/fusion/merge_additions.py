@@ -3,7 +3,7 @@
     before   (x + bias) + residual        LayerNormalization(x + residual)
     after    Sum(x, bias, residual)       LayerNormalization(Sum(x, residual))
 
-onnxruntime adds the operands of a Sum from left to right, so not a bit changes, and it writes the result
+onnxruntime adds the operands of a Sum from left to right: not a bit of two Adds changes. It writes the result
 once: 0.86 to 1.0 of the time of two Adds. It also leaves a Sum before a LayerNormalization alone, where it
 would turn an Add into SkipLayerNormalization if it finds the shapes equal. Its CPU kernel (1.32) takes three
 to four times as long as the two operators: 370 instead of 90 us for 256 rows of 256.
@@ -19,6 +19,9 @@ from graphopt.rewriting import Match, Pass, Rejection, op, rule, rule_on
 
 NO_BIAS = "none of the operands is a constant vector"
 NOT_ALIKE = "the operands are not provably of one shape with three axes"
+
+# Each term beyond the second is one more pass over the result, by one thread.
+MOST_TERMS = 6
 
 
 @rule(opset=8)
@@ -40,6 +43,39 @@ def of_one_shape(m: Match) -> Rejection | None:
 @bias_and_residual.rewrite
 def sum_of_three(m: Match) -> ir.Value:
     return op.Sum(m["x"], m["bias"], m["residual"])
+
+
+@rule_on("Sum", "Add", depth=2)
+def nested_sum(m: Match) -> ir.Value | Rejection | None:
+    """Sum(a, b, c) + d -> Sum(a, b, c, d), and Sum(a, b + c, d) -> Sum(a, b, c, d)."""
+    terms = [v for v in m.root.inputs if v is not None]
+    kinds = [p.op_type if (p := v.producer()) is not None and p.domain == "" else "" for v in terms]
+    if "Sum" not in (m.root.op_type, *kinds) or not {"Sum", "Add"} & set(kinds):
+        return None
+    if m.rank(m.output) != 3 or m.dtype(m.output) is not ir.DataType.FLOAT:
+        return Rejection(NOT_ALIKE, m.output)
+    found: list[ir.Value] = []
+    for value in terms:
+        inner = _inner_sum(m, value)
+        if inner is None:
+            found.append(value)
+        else:
+            parts = [v for v in inner.inputs if v is not None]
+            # What is at the front is added as before; of two terms either may be the first.
+            found = parts + found if len(terms) == 2 else found + parts
+    if len(found) == len(terms) or len(found) > MOST_TERMS:
+        return None
+    return op.Sum(*found)
+
+
+def _inner_sum(m: Match, value: ir.Value) -> ir.Node | None:
+    """The sum of the result's shape that makes a value, if nothing else needs it."""
+    node = value.producer()
+    if node is None or node.domain != "" or node.op_type not in ("Sum", "Add"):
+        return None
+    if not m.has_one_consumer(value) or node.graph is not m.root.graph:
+        return None
+    return node if m.facts.same_shape(value, m.output) else None
 
 
 @rule_on("LayerNormalization", opset=8, depth=2)
@@ -68,4 +104,5 @@ class MergeAdditions(Pass):
     stage = "target"
     level = 2
     targets = ("onnxruntime",)
-    rules = (bias_and_residual, residual_before_norm)
+    bound = "float32 within a few units in the last place of the largest term"
+    rules = (bias_and_residual, nested_sum, residual_before_norm)

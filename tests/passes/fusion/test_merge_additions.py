@@ -71,3 +71,37 @@ def test_sum_before_a_normalization_that_others_use():
 )
 def test_leaves_alone(text, reason):
     assert_rejects(PASS, text, reason, target="onnxruntime")
+
+
+def test_nested_sums_become_one():
+    inputs = f"{VALUE} x, {VALUE} r, {VALUE} t, {VALUE} u"
+    assert_rewrites(
+        PASS,
+        before=graph("b = Add (x, [0.1,-0.7])  c = Add (b, r)  y = Add (t, c)", inputs),
+        after=graph("y = Sum (x, [0.1,-0.7], r, t)", inputs),
+        sizes=[{"N": 2}, {"N": 0}],
+        target="onnxruntime",
+    )
+    assert_rewrites(
+        PASS,
+        before=graph("a = Add (t, u)  y = Sum (x, r, a)", inputs),
+        after=graph("y = Sum (x, r, t, u)", inputs),
+        sizes=[{"N": 2}],
+        exact=False,
+        target="onnxruntime",
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # Used twice.
+        "a = Add (x, r)  s = Sum (a, r, t)  y = Mul (s, a)",
+        # More terms than a Sum is worth.
+        "a = Sum (x, x, x, r)  y = Sum (a, r, t, t)",
+        # Wider than its part.
+        "k = ReduceMax (x)  l = Add (k, [1.0,2.0])  y = Sum (x, r, l)",
+    ],
+)
+def test_leaves_nested_sums(body):
+    assert_rejects(PASS, graph(body, f"{VALUE} x, {VALUE} r, {VALUE} t"), target="onnxruntime")
