@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, broadcast, if_not_empty
+from graphopt.rewriting.lowest_numbers import FRACTION_BITS, next_to_lowest, without_lowest
 from graphopt.rewriting.match import Match, Rejection
 from graphopt.rewriting.operators import constant, op
 
@@ -33,12 +34,6 @@ FILL_IS_NO_MASK = "scores that are masked would not all become the same number"
 
 # A fill takes the place of scores; added to them it must give itself again, for scores up to this size.
 ABSORBED = 16.0
-FRACTION_BITS = {
-    ir.DataType.FLOAT: 23,
-    ir.DataType.DOUBLE: 52,
-    ir.DataType.FLOAT16: 10,
-    ir.DataType.BFLOAT16: 7,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +119,12 @@ def _sum(m: Match, terms: Sequence[Term], dtype: ir.DataType) -> ir.Value:
     zero = np.zeros((), dtype.numpy())
     for term in terms:
         if isinstance(term, Added):
-            scaled = term.mask if term.factor == 1.0 else op.Mul(term.mask, term.factor)
+            whole = without_lowest(m, term.mask, dtype)
+            scaled = whole if term.factor == 1.0 else op.Mul(whole, term.factor)
             mask = scaled if mask is None else op.Add(mask, scaled)
         else:
             kept = zero if mask is None else mask
-            fill = np.asarray(term.fill).astype(dtype.numpy())
+            fill = np.asarray(next_to_lowest(term.fill, dtype)).astype(dtype.numpy())
             mask = op.Where(term.condition, *((kept, fill) if term.keeps_true else (fill, kept)))
     assert mask is not None
     return mask

@@ -17,15 +17,15 @@ import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, if_not_empty
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, OTHER_SCOPE, Match, Pass, Rejection, op, rule_on
-from graphopt.rewriting.attention_masks import FRACTION_BITS, combined, covers_keys
+from graphopt.rewriting.attention_masks import combined, covers_keys
 from graphopt.rewriting.attention_scores import Scores, only, scores_of
+from graphopt.rewriting.lowest_numbers import FRACTION_BITS
 
 __all__ = ["FuseAttention"]
 
 NOT_OVER_KEYS = "the softmax is not over the last axis"
 SHAPES_DIFFER = "batch, heads or lengths of queries, keys and values are not provably the same"
 IS_EMPTY = "a dim is 0: Attention can't run on empty tensors"
-NOT_FLOATS = "queries are not floating-point numbers"
 
 
 @rule_on("MatMul", opset=23, depth=10)
@@ -100,7 +100,7 @@ def _written(m: Match, scores: Scores, weights: ir.Value, values: ir.Value) -> i
         return Rejection(IS_EMPTY, values)
     dtype = m.dtype(query)
     if dtype not in FRACTION_BITS or dtype is None:
-        return Rejection(NOT_FLOATS, query)
+        return None
     mask = combined(m, scores.masks, query, keys, dtype)
     if isinstance(mask, Rejection):
         return mask
@@ -123,7 +123,7 @@ class FuseAttention(Pass):
     stage = "attention"
     level = 2
     bound = (
-        "float32 within a few units in the last place of the largest value; fills take the place of scores up "
-        "to 16 in size; NaN values behind a NaN guard give 0, and queries that may see no key 0 or NaN"
+        "float32 within a few units in the last place of the largest value; fills take the place of scores "
+        "up to 16 in size; NaN values behind a NaN guard give 0, and queries that may see no key 0 or NaN"
     )
     rules = (attention, guard_after_movement)
