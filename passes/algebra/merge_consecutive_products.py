@@ -44,9 +44,12 @@ def costs_less(m: Match) -> Rejection | None:
         return Rejection(COSTS_MORE, m["inner"])
     if "biased" in m:
         bias = m.tensor("bias")
-        if bias is None or bias.size not in (1, middle) or len(constants.shape_of(bias)) > rank:
-            return Rejection(OTHER_BIAS, m["bias"])
-        if constants.shape_of(bias)[-1:] not in ((middle,), (1,), ()):
+        shape = () if bias is None else constants.shape_of(bias)
+        if (
+            bias is None
+            or len(shape) > rank
+            or not (bias.size == 1 or (middle,) == (bias.size,) == shape[-1:])
+        ):
             return Rejection(OTHER_BIAS, m["bias"])
     return None
 

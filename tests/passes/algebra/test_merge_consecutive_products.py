@@ -37,6 +37,8 @@ def test_bias_between(bias, vector):
         (HEAD, "float[2,1] a = {1, 2}, float[1,2] b = {1, 2}", "p = MatMul (x, a)  y = MatMul (p, b)", COSTS_MORE),
         (HEAD.replace(") =>", ", float[3,2] u) =>"), A, "p = MatMul (x, a)  y = MatMul (p, u)", NOT_CONSTANT),
         (HEAD.replace(") =>", ", float[3] c) =>"), A, "p = MatMul (x, a)  q = Add (p, c)  y = MatMul (q, b)", OTHER_BIAS),
+        ("(float[B,3,2] x) => (float[B,3,2] y)", f"{A}, float[3,1] c = {{1,2,3}}",
+         "p = MatMul (x, a)  q = Add (p, c)  y = MatMul (q, b)", OTHER_BIAS),
         (HEAD, A, "p = MatMul (x, a)  q = MatMul (p, b)  r = ReduceSum (p)  y = Add (q, r)", None),
     ],
 )  # fmt: skip
