@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import onnx_ir as ir
+
 from graphopt.errors import UsageError
+from graphopt.targets import onnxruntime
+from graphopt.targets.operators import OperatorRow
 
 
 @dataclass(frozen=True)
@@ -16,16 +20,23 @@ class Target:
         newest_opset: The newest version of the default domain that it runs.
         domains: Operator domains besides the default one that may be written for it.
         counts_calls: Whether a call of an `ai.graphopt` operator counts as one operator.
+        operators: What it runs of those domains.
     """
 
     name: str
     newest_opset: int
     domains: tuple[str, ...] = ()
     counts_calls: bool = False
+    operators: tuple[OperatorRow, ...] = ()
 
     def has(self, domain: str) -> bool:
         """Whether operators of a domain may be written for this target."""
         return domain in ("", *self.domains)
+
+    def runs(self, domain: str, op_type: str, dtype: ir.DataType | None) -> bool:
+        """Whether there is a kernel of an operator besides the standard's, for an element type."""
+        rows = (row for row in self.operators if (row.domain, row.op_type) == (domain, op_type))
+        return any(dtype in row.dtypes for row in rows)
 
 
 _TARGETS = {
@@ -33,7 +44,7 @@ _TARGETS = {
     target.name: target
     for target in (
         Target("onnx", 23),
-        Target("onnxruntime", 23, ("com.microsoft",)),
+        Target("onnxruntime", 23, (onnxruntime.DOMAIN,), operators=onnxruntime.OPERATORS),
         Target("graphopt", 23, ("ai.graphopt",), counts_calls=True),
     )
 }

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from graphopt.rewriting import Match, Pass, Rejection, attr, ms, op, rule
 
-NO_KERNEL = "there is a kernel for float32 only"
+NO_KERNEL = "there is no kernel for this element type"
 NO_BIAS = "what is added is not a vector over the last axis"
 
 
@@ -26,7 +26,8 @@ def biased_gelu(x, b):
 
 @biased_gelu.when
 def over_last_axis(m: Match) -> tuple[ir.Value, ir.Value] | Rejection:
-    if m.dtype(m["x"]) is not ir.DataType.FLOAT:
+    operator = "FastGelu" if m.captured("approximate") == "tanh" else "BiasGelu"
+    if not m.editor.target.runs("com.microsoft", operator, m.dtype(m["x"])):
         return Rejection(NO_KERNEL, m["x"])
     for x, b in ((m["x"], m["b"]), (m["b"], m["x"])):
         wide, bias = m.dims(x), m.dims(b)

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, any_of, ms, op, rule, rule_on
 
-NO_KERNEL = "there is a kernel for float32 only"
+NO_KERNEL = "there is no kernel for this element type"
 NO_BOUND = "a bound is not a constant number"
 NO_CONVOLUTION = "what is added is not made by a convolution"
 NOT_ALIKE = "what is added is not provably of the convolution's shape"
@@ -26,6 +26,10 @@ NOT_ALIKE = "what is added is not provably of the convolution's shape"
 BLOCKED = frozenset({("", "Conv"), ("com.microsoft", "FusedConv")})
 
 LIMIT = float(np.finfo(np.float32).max)
+
+
+def _has_kernel(m: Match, value: ir.Value) -> bool:
+    return m.editor.target.runs("com.microsoft", "FusedConv", m.dtype(value))
 
 
 @rule_on("Add", depth=2)
@@ -52,7 +56,7 @@ def _obstacle(m: Match, conv: ir.Node, addend: ir.Value) -> Rejection | None:
     source = addend.producer()
     if not m.has_one_consumer(result) or conv.graph is not m.root.graph:
         return Rejection(HAS_OTHER_CONSUMERS, result)
-    if m.dtype(addend) is not ir.DataType.FLOAT:
+    if not _has_kernel(m, addend):
         return Rejection(NO_KERNEL, addend)
     if source is None or (source.domain, source.op_type) not in BLOCKED or m.rank(addend) != 4:
         return Rejection(NO_CONVOLUTION, addend)
@@ -69,7 +73,7 @@ def convolution_activation(x):
 
 @convolution_activation.when
 def parameters(m: Match) -> tuple[float, ...] | Rejection:
-    if m.dtype(m["x"]) is not ir.DataType.FLOAT:
+    if not _has_kernel(m, m["x"]):
         return Rejection(NO_KERNEL, m["x"])
     activation = m.root
     if activation.op_type == "Clip":

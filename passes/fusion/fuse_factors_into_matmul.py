@@ -15,9 +15,13 @@ import onnx_ir as ir
 
 from graphopt.rewriting import Match, Pass, Rejection, any_of, const, ms, op, rule, rule_on
 
-NO_KERNEL = "there is a kernel for float32 only"
+NO_KERNEL = "there is no kernel for this element type"
 OTHER_AXES = "the transpose moves other axes than the last two"
 WIDENS = "the scale has more axes than the product"
+
+
+def _has_kernel(m: Match, value: ir.Value) -> bool:
+    return m.editor.target.runs("com.microsoft", "FusedMatMul", m.dtype(value))
 
 
 def _turned(m: Match, value: ir.Value) -> ir.Value | Rejection | None:
@@ -49,7 +53,7 @@ def _with_turned(m: Match, **attributes: object) -> ir.Value | Rejection | None:
         operands.append(source if isinstance(source, ir.Value) else value)
     if not found:
         return rejected
-    if m.dtype(m.output) is not ir.DataType.FLOAT:
+    if not _has_kernel(m, m.output):
         return Rejection(NO_KERNEL, m.output)
     return ms.FusedMatMul(*operands, **attributes)
 
@@ -80,7 +84,7 @@ def scaled_product(a, b):
 
 @scaled_product.when
 def factor(m: Match) -> float | Rejection:
-    if m.dtype(m["product"]) is not ir.DataType.FLOAT:
+    if not _has_kernel(m, m["product"]):
         return Rejection(NO_KERNEL, m["product"])
     rank, scale_rank = m.rank(m["product"]), m.rank(m["scale"])
     if rank is None or scale_rank is None or scale_rank > rank:

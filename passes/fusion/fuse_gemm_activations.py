@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from graphopt.rewriting import Match, Pass, Rejection, ms, op, rule
 
-NO_KERNEL = "there is a kernel for float32 only"
+NO_KERNEL = "there is no kernel for this element type"
 
 # What each activation calls its parameter, and what FusedGemm calls it.
 PARAMETERS = {
@@ -30,8 +30,9 @@ def gemm_activation(x, w):
 
 
 @gemm_activation.when
-def in_float(m: Match) -> Rejection | None:
-    return None if m.dtype(m["x"]) is ir.DataType.FLOAT else Rejection(NO_KERNEL, m["x"])
+def with_kernel(m: Match) -> Rejection | None:
+    runs = m.editor.target.runs("com.microsoft", "FusedGemm", m.dtype(m["x"]))
+    return None if runs else Rejection(NO_KERNEL, m["x"])
 
 
 @gemm_activation.rewrite

@@ -72,7 +72,9 @@ def projected_attention(m: Match) -> ir.Value | Rejection | None:
 
 def _projection(m: Match, value: ir.Value | None) -> Projection | Rejection | None:
     """The product with a constant that makes a value of (batch, length, width), and what is added to it."""
-    if value is None or m.rank(value) != 3 or m.dtype(value) is not ir.DataType.FLOAT:
+    if value is None or m.rank(value) != 3:
+        return None
+    if not m.editor.target.runs("com.microsoft", "Attention", m.dtype(value)):
         return None
     node, bias = value.producer(), None
     if node is not None and node.op_type == "Add" and node.domain == "":

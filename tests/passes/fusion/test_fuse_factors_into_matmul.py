@@ -79,8 +79,8 @@ def test_scale_after_the_product(scaled, alpha):
         (
             graph(
                 "t = Transpose <perm = [0,2,1]> (z)  y = MatMul (x, t)",
-                "double[N,2,3] x, double[N,4,3] z",
-                "double[N,2,4] y",
+                "float16[N,2,3] x, float16[N,4,3] z",
+                "float16[N,2,4] y",
             ),
             NO_KERNEL,
         ),
