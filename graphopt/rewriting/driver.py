@@ -201,6 +201,8 @@ class Driver:
                 now = self.editor.clock
                 continue
             node, waiting = item
+            if not self.editor.where.holds(node):
+                continue
             for entry in waiting:
                 start = clock()
                 fired = self._try(entry, node)

@@ -361,7 +361,7 @@ class Editor:
         """Nodes that changed since then and are still there, in order."""
         if clock < self._log_start:
             return list(self.where.in_order())
-        return [n for n in dict.fromkeys(self._log[clock - self._log_start :]) if n.graph is not None]
+        return [n for n in dict.fromkeys(self._log[clock - self._log_start :]) if self.where.holds(n)]
 
     # ------------------------------------------------------------------ opsets
 

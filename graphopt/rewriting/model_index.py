@@ -63,6 +63,10 @@ class ModelIndex:
         """The region of the graph that a node is in; None for a node that is in none."""
         return self.regions.get(node.graph) if node.graph is not None else None
 
+    def holds(self, node: ir.Node) -> bool:
+        """Whether a node is in the model: one may be left in the body of a node that went."""
+        return self.region_of(node) is not None
+
     def opset_at(self, node: ir.Node) -> int:
         """The default domain's version where a node stands."""
         region = self.region_of(node)

@@ -313,3 +313,16 @@ def test_opset_is_raised_only_for_a_rule_that_fires():
 
     assert version("y = Relu(x)") == version("a = Abs(x) y = Relu(a)") == 13
     assert version("a = Neg(x) y = Relu(a)") == 23
+
+
+def test_what_is_left_in_the_body_of_a_node_that_went_is_not_looked_at():
+    model = model_from_text("""g (float[3] x, bool c) => (float[3] y) {
+        y = If (true) <
+            then_branch = t () => (float[3] a) { a = Relu(x) },
+            else_branch = e () => (float[3] b) {
+                b = If (c) <
+                    then_branch = t2 () => (float[3] d) { k = Shape(x)  d = ConstantOfShape(k) },
+                    else_branch = e2 () => (float[3] f) { f = ConstantOfShape([3]) }> }> }""")
+    trace = run_pass("(inline-if,fold-constants)", model)
+    assert operators_of(model) == ["Relu"]
+    assert not trace.faults
