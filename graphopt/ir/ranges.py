@@ -17,7 +17,8 @@ _NEVER_NEGATIVE = frozenset(
     {"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Softplus", "Sqrt", "ReduceSumSquare"}
     | {"ReduceL1", "ReduceL2", "Cosh"}
 )
-# Results of these are as little negative as their first input is.
+# Results of these are as little negative as their first input is. The largest of no elements is -infinity:
+# ReduceMax, MaxPool and GlobalMaxPool are not among them.
 _KEEPS_SIGN = frozenset(
     {
         "Reshape",
@@ -31,8 +32,8 @@ _KEEPS_SIGN = frozenset(
         "Expand",
         "Tile",
     }
-    | {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "MaxPool", "AveragePool", "GlobalAveragePool"}
-    | {"GlobalMaxPool", "Floor", "Ceil", "Round", "LeakyRelu", "Dropout", "DepthToSpace", "SpaceToDepth"}
+    | {"ReduceSum", "ReduceMean", "ReduceMin", "AveragePool", "GlobalAveragePool"}
+    | {"Floor", "Ceil", "Round", "LeakyRelu", "Dropout", "DepthToSpace", "SpaceToDepth"}
 )
 _DEEPEST = 6
 _LARGEST = 1 << 12

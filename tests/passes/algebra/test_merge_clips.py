@@ -62,6 +62,8 @@ def test_integers():
         ("y = Clip (x, 0.0, 3.4028235e38)", None),
         ("a = Tanh (x)  y = Relu (a)", None),
         ("a = Max (x, [-1.0, 2.0])  y = Relu (a)", None),
+        # N may be 0, and the largest of no elements is -infinity.
+        ("a = Sigmoid (x)  m = ReduceMax <keepdims = 1> (a, [0])  y = Relu (m)", None),
     ],
 )
 def test_leaves_alone(nodes, reason):
