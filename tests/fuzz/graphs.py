@@ -167,9 +167,12 @@ def models(
     return model
 
 
-def feeds(model: onnx.ModelProto, sizes: dict[str, int], seed: int = 0) -> dict[str, np.ndarray]:
-    """Inputs at the sizes given: plain numbers, and now and then a zero, a minus zero, a large one."""
+def feeds(
+    model: onnx.ModelProto, sizes: dict[str, int], seed: int = 0, finite: bool = True
+) -> dict[str, np.ndarray]:
+    """Inputs at the sizes given: plain numbers, and now and then a zero, a minus zero, a large one, a NaN."""
     rng = np.random.default_rng(seed)
+    odd = np.float32([0, -0.0, 1, -1, 30] + ([] if finite else [np.nan, np.inf, -np.inf]))
     found = {}
     for value in model.graph.input:
         dims = [
@@ -177,6 +180,6 @@ def feeds(model: onnx.ModelProto, sizes: dict[str, int], seed: int = 0) -> dict[
             for d in value.type.tensor_type.shape.dim
         ]
         array = rng.standard_normal(dims).astype(np.float32)
-        special = rng.random(dims) < 0.1
-        found[value.name] = np.where(special, rng.choice(np.float32([0, -0.0, 1, -1, 30]), dims), array)
+        special = rng.random(dims) < 0.15
+        found[value.name] = np.where(special, rng.choice(odd, dims), array)
     return found

@@ -520,11 +520,13 @@ def loop(g: Draft) -> None:
         ]
     )
     outputs = [Value(still, BOOL, ()), result]
-    if g.among(True, False):
+    # What a loop that never runs has scanned is empty; how long its other axes are, the standard leaves open.
+    count = g.among(0, 1, 2, 3)
+    if count and g.among(True, False):
         [kept] = inner.node("Identity", [result.name])
         outputs.append(Value(kept, FLOAT, x.dims))
     graph = finished(inner, "body", outputs)
-    trips = g.constant(g.among(0, 1, 2, 3))
+    trips = g.constant(count)
     names = g.node("Loop", [trips, g.constant(True, np.bool_), x.name], outputs=len(outputs) - 1, body=graph)
     g.values.append(Value(names[0], FLOAT, x.dims))
     if len(names) > 1:
