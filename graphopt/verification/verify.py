@@ -18,6 +18,7 @@ from graphopt.verification.data import Data, given_samples
 from graphopt.verification.flow import nodes_of
 from graphopt.verification.isolation import crash_of
 from graphopt.verification.judge import Judge, JudgeError, load_onnxruntime, load_reference
+from graphopt.verification.narrowing import NARROWED_NOTE, as_wide_as, fed_to, narrowed_tolerances
 from graphopt.verification.sampling import ZERO_SECONDS, Sample, find_samples, with_scales
 from graphopt.verification.signature import inputs_of
 from graphopt.verification.stability import Stability
@@ -134,7 +135,9 @@ class Verifier:
         self._outputs = tuple(v.name or "" for v in original.graph.outputs)
         self._operators = _operators(original)
         is_quantized = any(op_type in _QUANTIZERS for _, op_type in self._operators)
-        self._tolerances = QUANTIZED if is_quantized else None
+        self._own_tolerances = QUANTIZED if is_quantized else None
+        self._tolerances, self._wide_note = self._own_tolerances, QUANTIZED_NOTE
+        self._candidate: ir.Model | None = None
         self._original: _Original | None = None
         self._telltale: Sample | None = None  # showed the last difference: it comes first in the next check
 
@@ -233,6 +236,7 @@ class Verifier:
         base = Verification("unverified", original.judge, skipped=original.skipped, notes=original.notes)
         if not original.samples:
             return base
+        self._expect(candidate)
         changed = self._changed_signature(candidate) if isinstance(candidate, ir.Model) else ""
         if changed:
             return replace(base, status="mismatch", mismatches=(Mismatch("", {}, float("inf"), changed),))
@@ -258,6 +262,15 @@ class Verifier:
         if crash is None:
             return None
         return Mismatch("", zero[0].sizes, float("inf"), f"running the result at a size of zero: {crash}")
+
+    def _expect(self, candidate: ir.Model | Path) -> None:
+        """Note how a candidate of shorter floats is fed and judged."""
+        self._candidate = candidate if isinstance(candidate, ir.Model) else None
+        self._tolerances, self._wide_note = self._own_tolerances, QUANTIZED_NOTE
+        narrowed = narrowed_tolerances(self._model, self._candidate) if self._candidate is not None else None
+        if narrowed is not None:
+            name, self._tolerances = narrowed
+            self._wide_note = NARROWED_NOTE.format(name, 100 * self._tolerances["float32"].scaled)
 
     def _changed_signature(self, candidate: ir.Model) -> str:
         inputs = tuple(v.name or "" for v in candidate.graph.inputs)
@@ -296,7 +309,8 @@ class Verifier:
     ) -> tuple[list[Mismatch], list[str]]:
         """Mismatches of one sample, and what else there is to say of it."""
         try:
-            answers = judge.run(sample.feeds)
+            feeds = sample.feeds if self._candidate is None else fed_to(self._candidate, sample.feeds)
+            answers = judge.run(feeds)
         except JudgeError as error:
             refused = _refuses_empty(sample, error)
             if refused is not None:
@@ -305,6 +319,8 @@ class Verifier:
         found, notes = [], []
         for i, (name, wanted, got) in enumerate(zip(self._outputs, sample.outputs, answers, strict=True)):
             scale = sample.scales[i]
+            if self._tolerances is not None:
+                got = as_wide_as(wanted, got)
             here = difference(wanted, got, scale=scale)
             if name in original.random:
                 here = _type_difference(wanted, got)
@@ -315,7 +331,7 @@ class Verifier:
                 continue
             elif here.reason is not None and self._tolerances is not None:
                 here = difference(wanted, got, self._tolerances, scale)
-                notes += [QUANTIZED_NOTE] if here.reason is None else []
+                notes += [self._wide_note] if here.reason is None else []
             errors[name] = max(errors.get(name, 0.0), here.error)
             if here.reason is not None:
                 found.append(Mismatch(name, sample.sizes, here.error, here.reason))
