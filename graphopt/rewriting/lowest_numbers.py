@@ -99,9 +99,7 @@ def _may_hold(m: Match, mask: ir.Value, dtype: ir.DataType) -> bool:
         if tensor is not None:
             if tensor.size > MOST_ELEMENTS or (tensor.numpy() == _lowest(dtype)).any():
                 return True
-        elif node is None or len(seen) > MOST_NODES:
-            return True
-        elif node.op_type in ("If", "Loop", "Scan"):
+        elif node is None or len(seen) > MOST_NODES or node.op_type in ("If", "Loop", "Scan"):
             return True
         elif node.op_type == "ConstantOfShape":
             fill = m.attribute(node, "value")

@@ -18,6 +18,7 @@ from graphopt.ir.dims import (
     exact_quotient,
     floordiv,
     high,
+    if_not_empty,
     low,
     maximum,
     minimum,
@@ -109,6 +110,29 @@ def test_broadcasting_is_commutative_associative_and_idempotent(order):
     for dim in order:
         total = broadcast(total, dim)
     assert total is broadcast(broadcast(a * 2, c), broadcast(b, a))
+
+
+@pytest.mark.parametrize(
+    ("dim", "wanted"),
+    [
+        (broadcast(a, minimum(a, b)), a),
+        (broadcast(a + b, minimum(a + b, c)), a + b),
+        (broadcast(broadcast(a, minimum(a, b)), c), broadcast(a, c)),
+        (broadcast(a, minimum(b, c)), broadcast(a, minimum(b, c))),
+        (broadcast(a, b), broadcast(a, b)),
+        (minimum(a, b), minimum(a, b)),
+        (7, 7),
+    ],
+)
+def test_what_is_cut_to_a_length_broadcasts_to_it_where_nothing_is_empty(dim, wanted):
+    assert if_not_empty(dim) is wanted
+
+
+@given(st.integers(1, 5), st.integers(1, 5))
+def test_where_nothing_is_empty_a_legal_broadcast_keeps_its_value(x, y):
+    cut = min(x, y)
+    if cut in (1, x) or x == 1:
+        assert substitute(if_not_empty(broadcast(a, minimum(a, b))), {"a": x, "b": y}) == max(x, cut)
 
 
 @given(TREES, VALUES, VALUES)
