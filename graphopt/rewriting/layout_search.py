@@ -41,6 +41,12 @@ class Plan:
     sinks: dict[ir.Node, Chain]
     gain: int
 
+    @property
+    def border(self) -> list[ir.Node]:
+        """The movement nodes that are changed."""
+        made = [value.producer() for value in self.sources]
+        return [*self.sinks, *(node for node in made if node is not None)]
+
 
 @dataclass(slots=True)
 class _Part:
@@ -70,14 +76,17 @@ class Search:
         """
         found: list[Plan] = []
         done: set[ir.Node] = set()
+        # A movement between two parts is gone once only: the second part is looked at again next time.
+        taken: set[ir.Node] = set()
         for node in movements:
             for start in self._starts(node):
                 if start not in done and self._flip(start) is not None:
                     part = self._part(start)
                     done.update(part.flips)
                     plan = self._cut(part)
-                    if plan is not None:
+                    if plan is not None and taken.isdisjoint(plan.border):
                         found.append(plan)
+                        taken.update(plan.border)
         return found
 
     def _starts(self, node: ir.Node) -> list[ir.Node]:
@@ -131,12 +140,18 @@ class Search:
     def _spelled(self, movement: Movement) -> Chain | None:
         return spelled(movement, self.opset, blocks=False)
 
-    def _source_chain(self, value: ir.Value) -> Chain | None:
-        """The chain to a value as laid out, if it is made by a movement here."""
+    def _source_chain(self, value: ir.Value, part: _Part) -> Chain | None:
+        """The chain to a value as laid out, if it is made by a movement at the part's border."""
         node = value.producer()
-        if node is None or not is_movement_node(node) or node.graph is not self.graph:
+        if node is None or not self._is_border(node, part):
             return None
         return self._to(value)
+
+    def _is_border(self, node: ir.Node, part: _Part) -> bool:
+        """Whether a movement joins the part to the rest; one between two values of the part stays."""
+        if not is_movement_node(node) or node.graph is not self.graph:
+            return False
+        return node.inputs[0] not in part.values or node.outputs[0] not in part.values
 
     # ------------------------------------------------------------------ the part of the graph that matters
 
@@ -180,7 +195,7 @@ class Search:
             for i in flip.operands:
                 operand = node.inputs[i]
                 assert operand is not None, "an operand is there"
-                chain = self._source_chain(operand) if operand not in made else None
+                chain = self._source_chain(operand, part) if operand not in made else None
                 if chain is not None:
                     sources[operand] = chain
         after = {}
@@ -208,7 +223,7 @@ class Search:
             network.edge(laid_out, vertex[producer], 1)
             network.edge(vertex[producer], plain, 1)
             return now
-        chain = self._source_chain(value)
+        chain = self._source_chain(value, part)
         network.edge(laid_out, Network.SINK, 1 if chain is None else len(chain))
         if chain is not None:
             # The movement itself is needed as long as one consumer takes the value as it is.
@@ -227,6 +242,8 @@ class Search:
     ) -> int:
         """Tie the value's two forms to those who use it; returns what movement nodes among them cost now."""
         laid_out, plain = ends
+        producer = value.producer()
+        is_made = producer is not None and producer in part.flips
         now = 0
         users: dict[int, None] = {}
         if value.is_graph_output():
@@ -237,7 +254,8 @@ class Search:
                 users[vertex[use.node]] = None
                 continue
             chain = None
-            if use.idx == 0 and is_movement_node(use.node) and use.node.graph is self.graph:
+            # Movement of movement is composed elsewhere.
+            if is_made and use.idx == 0 and self._is_border(use.node, part):
                 chain = self._from(use.node)
             if chain is None:
                 users[Network.SINK] = None

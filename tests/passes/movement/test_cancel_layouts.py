@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphopt.testing import (
     assert_rejects,
@@ -222,6 +224,41 @@ def test_unknown_rank_stays():
             r = Reshape(z, [5,4])  a = Transpose <perm = [0,2,1]> (x)  b = Add(a, r)
             y = Transpose <perm = [0,2,1]> (b) }""",
     )
+
+
+@st.composite
+def webs(draw):
+    """Transposes, functions and sums of values that others share; all dims are equal."""
+    values, lines = ["x", "z"], []
+    for i in range(draw(st.integers(3, 14))):
+        first, second = (draw(st.sampled_from(values[-5:])) for _ in range(2))
+        kind = draw(st.sampled_from(["Transpose", "Transpose", "Relu", "Add", "Softmax", "Concat"]))
+        if kind == "Transpose":
+            lines.append(f"v{i} = Transpose <perm = [0,2,1]> ({first})")
+        elif kind == "Concat":
+            lines.append(f"c{i} = Concat <axis = 1> ({first}, {second})  v{i} = Slice(c{i}, [1], [4], [1])")
+        elif kind == "Softmax":
+            lines.append(f"v{i} = Softmax <axis = -1> ({first})")
+        else:
+            lines.append(f"v{i} = {kind}({first}{', ' + second if kind == 'Add' else ''})")
+        values.append(f"v{i}")
+    body = "  ".join(lines)
+    return f"""g (float[N,3,3] x, float[N,3,3] z) => (float[N,3,3] y, float[N,3,3] w) {{
+        {body}  y = Neg({values[-1]})  w = Identity({values[-2]}) }}"""
+
+
+@given(webs())
+@settings(max_examples=60, deadline=None)
+def test_there_are_never_more_nodes_and_it_comes_to_rest(text):
+    model = model_from_text(text)
+    original = model.clone()
+    run_pass("remove-dead-code", model)
+    before = operators_of(model)
+    trace = run_pass(PASS, model)
+    after = operators_of(model)
+    assert len(after) < len(before) if trace.firings else after == before
+    assert not run_pass(PASS, model).firings
+    assert_same_outputs(original, model, random_feeds(original), exact=False)
 
 
 def test_cost_grows_with_the_graph():
