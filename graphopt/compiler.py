@@ -21,7 +21,7 @@ from graphopt.errors import MismatchError, ModelError
 from graphopt.ir.load import from_proto, load
 from graphopt.ir.verifier import verify as verify_structure
 from graphopt.reporting.report import DroppedFiring, Report
-from graphopt.reporting.summary import summarize
+from graphopt.reporting.summary import summarize, with_costs
 from graphopt.rewriting import Driver, Editor, FiringId, PassFault, Trace, registry
 from graphopt.rewriting import pipeline as pipelines
 from graphopt.rewriting.opsets import OpsetPolicy
@@ -185,8 +185,10 @@ def optimize(
         dropped=dropped,
         warnings=warnings,
         seconds=time.perf_counter() - start,
-        sizes=_cost_sizes(costs, verification),
     )
+    sizes = _cost_sizes(costs, verification)
+    if sizes is not None:
+        report = with_costs(report, source, result, sizes)
     return Result(result, report, trace)
 
 

@@ -26,7 +26,6 @@ def summarize(
     dropped: Sequence[DroppedFiring],
     warnings: Sequence[str],
     seconds: float,
-    sizes: Mapping[str, int] | None = None,
 ) -> Report:
     """The report of one optimization.
 
@@ -40,32 +39,7 @@ def summarize(
         dropped: Firings that were left out.
         warnings: Sentences for the user.
         seconds: Time of the whole run.
-        sizes: Sizes of the dynamic dims to estimate costs at; None: no costs.
     """
-    report = _without_costs(source, result, name, target, trace, verification, dropped, warnings, seconds)
-    if sizes is None:
-        return report
-    before, after = costs_of(source, sizes), costs_of(result, sizes)
-    return replace(
-        report,
-        sizes=dict(sizes),
-        graph_bytes=Change(bytes_of(source).graph, bytes_of(result).graph),
-        flops=Change(before.flops, after.flops),
-        peak_bytes=Change(before.peak_bytes, after.peak_bytes),
-    )
-
-
-def _without_costs(
-    source: ir.Model,
-    result: ir.Model,
-    name: str,
-    target: str,
-    trace: Trace,
-    verification: Verification | None,
-    dropped: Sequence[DroppedFiring],
-    warnings: Sequence[str],
-    seconds: float,
-) -> Report:
     statistics = tuple(
         PassStatistics(name, found.fired, found.rejected, found.seconds)
         for name, found in trace.statistics.items()
@@ -81,6 +55,18 @@ def _without_costs(
         dropped=tuple(dropped),
         warnings=tuple(warnings),
         seconds=seconds,
+    )
+
+
+def with_costs(report: Report, source: ir.Model, result: ir.Model, sizes: Mapping[str, int]) -> Report:
+    """The report with costs of both models, estimated at these sizes of the dynamic dims."""
+    before, after = costs_of(source, sizes), costs_of(result, sizes)
+    return replace(
+        report,
+        sizes=dict(sizes),
+        graph_bytes=Change(bytes_of(source).graph, bytes_of(result).graph),
+        flops=Change(before.flops, after.flops),
+        peak_bytes=Change(before.peak_bytes, after.peak_bytes),
     )
 
 
