@@ -31,16 +31,26 @@ def split_regions(scope: Scope, *, products: bool) -> None:
         scope: The graph.
         products: Whether a Gemm may become MatMul and Add, which round in another order.
     """
+    explored: dict[tuple[Dim, ...], set[ir.Value]] = {}
+    targets = _Targets(scope)
     for node in scope.nodes("Reshape"):
         found = merging(scope.facts, node) if node.graph is not None else None
         if found is None:
             continue
-        targets = _Targets(scope)
+        seed, lead = found
         region = find_region(
-            scope.facts, scope.graph, *found, scope.opset, products=products, targets=targets.find
+            scope.facts,
+            scope.graph,
+            seed,
+            lead,
+            scope.opset,
+            products=products,
+            targets=targets.find,
+            explored=explored.setdefault(lead, set()),
         )
         if region is not None and scope.fire(node, "split"):
             _Splitter(scope, region, targets).split()
+            explored, targets = {}, _Targets(scope)
 
 
 class _Targets:

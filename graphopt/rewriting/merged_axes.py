@@ -213,6 +213,7 @@ def find_region(
     *,
     products: bool,
     targets: Targets,
+    explored: set[ir.Value],
 ) -> MergedRegion | None:
     """The region around a value with a merged axis; None where parting it does not pay.
 
@@ -224,9 +225,12 @@ def find_region(
         opset: Version of the default domain.
         products: Whether a Gemm may become MatMul and Add.
         targets: Gives the term of a vector that is available before a node; None: there is none.
+        explored: Values around which no region of this lead was found; those of a failure are added.
     """
+    if seed in explored:
+        return None
     search = _Search(facts, graph, lead, opset, products, targets)
-    members = _reached(search, seed)
+    members, seen = _reached(search, seed)
     while members:
         _drop_impossible(search, members)
         region = _valued(search, members)
@@ -234,13 +238,14 @@ def find_region(
             return region
         worst = _worst_edge(search, members, region.gain)
         if worst is None:
-            return None
+            break
         del members[worst]
+    explored |= seen
     return None
 
 
-def _reached(search: _Search, seed: ir.Value) -> dict[ir.Node, Adapted]:
-    """All nodes that wide values connect with the seed."""
+def _reached(search: _Search, seed: ir.Value) -> tuple[dict[ir.Node, Adapted], set[ir.Value]]:
+    """All nodes that wide values connect with the seed, and the values."""
     members: dict[ir.Node, Adapted] = {}
     seen: set[ir.Value] = set()
     pending = [seed]
@@ -259,7 +264,7 @@ def _reached(search: _Search, seed: ir.Value) -> dict[ir.Node, Adapted]:
                 members[node] = how
                 pending.extend(search.wide(node))
                 pending.extend(node.outputs)
-    return members
+    return members, seen
 
 
 def _drop_impossible(search: _Search, members: dict[ir.Node, Adapted]) -> None:
