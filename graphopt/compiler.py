@@ -161,6 +161,7 @@ def optimize(
     ).without(skip)
     source, path = _source(model)
     source, path = _prepared(source, path, opset, shapes)
+    source, path, pipeline = _with_signature(source, path, pipeline, who)
     run = _Run(
         source, who, pipeline, opset if isinstance(opset, str) else "keep", stop_after, explain, progress
     )
@@ -230,6 +231,19 @@ def _prepared(
         source, path = source.clone(), None
         freeze_inputs(source, shapes)
     return source, path
+
+
+def _with_signature(
+    source: ir.Model, path: Path | None, pipeline: Pipeline, target: Target
+) -> tuple[ir.Model, Path | None, Pipeline]:
+    """What passes make of the signature, done first: samples are of the new one."""
+    first, rest = pipeline.parted()
+    if not first.groups:
+        return source, path, pipeline
+    source = source.clone()
+    editor = Editor(source, target=target, opset_policy=OpsetPolicy("keep", target))
+    Driver(editor).run(first)
+    return editor.model, None, rest
 
 
 def _verified(

@@ -46,6 +46,8 @@ class Pass:
         level: The lowest -O level that has it.
         targets: The targets that it is for; empty: all of them.
         bound: What may change in the answers ("" for bit-exact passes), in words.
+        changes_signature: Whether it changes shapes of graph inputs or outputs, as its user asked: such
+            passes run first, and what they make is what the result is verified against.
     """
 
     name: ClassVar[str] = ""
@@ -56,6 +58,7 @@ class Pass:
     targets: ClassVar[tuple[str, ...]] = ()
     bound: ClassVar[str] = ""
     marks_steps: ClassVar[bool] = False
+    changes_signature: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)

@@ -48,6 +48,17 @@ class Pipeline:
         groups = (replace(g, passes=tuple(p for p in g.passes if p.name not in skipped)) for g in self.groups)
         return Pipeline(tuple(g for g in groups if g.passes))
 
+    def parted(self) -> tuple[Pipeline, Pipeline]:
+        """The passes that change the signature, and the others."""
+        parts: list[Pipeline] = []
+        for changes in (True, False):
+            groups = (
+                replace(g, passes=tuple(p for p in g.passes if p.changes_signature is changes))
+                for g in self.groups
+            )
+            parts.append(Pipeline(tuple(g for g in groups if g.passes)))
+        return parts[0], parts[1]
+
 
 def parse(text: str) -> Pipeline:
     """Read a pipeline.
