@@ -64,11 +64,14 @@ class _Index:
     """Rules by the operator they are anchored at; those for every operator are among each one's."""
 
     def __init__(self, entries: list[_Entry]) -> None:
-        self._everywhere = [e for e in entries if ANY_OPERATOR in e.rule.anchors]
-        self._by_anchor: dict[tuple[str, str], list[_Entry]] = {}
-        for key in dict.fromkeys(key for e in entries for key in e.rule.anchors):
-            here = (e for e in entries if key in e.rule.anchors or e in self._everywhere)
-            self._by_anchor[key] = list(here)
+        anchored: dict[tuple[str, str], list[_Entry]] = {}
+        for entry in entries:
+            for key in dict.fromkeys(entry.rule.anchors):
+                anchored.setdefault(key, []).append(entry)
+        self._everywhere = anchored.pop(ANY_OPERATOR, [])
+        self._by_anchor = {
+            key: sorted((*here, *self._everywhere), key=lambda e: e.order) for key, here in anchored.items()
+        }
 
     def at(self, node: ir.Node) -> list[_Entry]:
         return self._by_anchor.get((node.domain, node.op_type), self._everywhere)
