@@ -1,6 +1,7 @@
 # make demo            build a small recogniser, optimize it, verify it, print the report
 # make test            everything that a change must pass; make lint, make types and make check are its parts
 # make fuzz            the property tests, many more examples
+# make conformance     ONNX's own backend tests, each optimized
 # make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
 #
 # The first run of a target makes its environment (network needed once); nothing else is installed by hand.
@@ -12,7 +13,7 @@ SOURCES := $(shell find graphopt passes kernels -name '*.py')
 ROOT := $(CURDIR)
 WORKERS ?= 2
 
-.PHONY: demo test lint types check fuzz bench-optimize clean
+.PHONY: demo test lint types check fuzz conformance bench-optimize clean
 
 test: lint types check
 
@@ -32,10 +33,13 @@ types: $(LINT)/.package
 	cd build/lint && $(ROOT)/$(LINT)/bin/lint-imports --config $(ROOT)/pyproject.toml
 
 check: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -n $(WORKERS) -m "not slow and not fuzz"
+	$(VENV)/bin/python -m pytest -n $(WORKERS) -m "not slow and not fuzz and not conformance"
 
 fuzz: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -n $(WORKERS) -m "fuzz or not slow" --hypothesis-profile=fuzz
+	$(VENV)/bin/python -m pytest -n $(WORKERS) -m "fuzz or (not slow and not conformance)" --hypothesis-profile=fuzz
+
+conformance: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -n $(WORKERS) tests/conformance
 
 bench-optimize: $(VENV)/.bench
 	$(VENV)/bin/python -m benchmarks.optimize $(if $(MODELS),$(MODELS),$(error give MODELS=folder)) \
