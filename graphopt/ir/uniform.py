@@ -76,6 +76,20 @@ class _Search:
             return self._computed(node, depth)
         return None
 
+    def _least(self, value: ir.Value | None, depth: int) -> int | None:
+        """A number that no element of a range is below; None: not known."""
+        node = value.producer() if value is not None else None
+        if node is None or node.domain != "" or depth > MAX_DEPTH:
+            return None
+        if node.op_type in SELECTING:
+            return self._least(node.inputs[0], depth + 1)
+        if node.op_type != "Range":
+            return None
+        start, step = (self.contents(node.inputs[place], depth + 1) for place in (0, 2))
+        if start is None or step is None or start.dtype.kind not in "iu" or step <= 0:
+            return None
+        return int(start)
+
     def _common(self, node: ir.Node, depth: int) -> np.ndarray | None:
         first = self.contents(node.inputs[0], depth + 1)
         for other in node.inputs[1:]:
@@ -85,6 +99,11 @@ class _Search:
         return first
 
     def _computed(self, node: ir.Node, depth: int) -> np.ndarray | None:
+        if node.op_type in ("GreaterOrEqual", "Less"):
+            limit = self.contents(node.inputs[1], depth + 1)
+            least = None if limit is None else self._least(node.inputs[0], depth + 1)
+            if limit is not None and least is not None and least >= limit:
+                return np.array(node.op_type == "GreaterOrEqual")
         arrays: list[np.ndarray] = []
         for given in node.inputs:
             found = self.contents(given, depth + 1)

@@ -3,8 +3,8 @@
     before   Add(x: [N, S, C], Expand(b: [C], [N, S, C]))        Min(x: [N, N], ConstantOfShape([N, N]))
     after    Add(x, b)                                            Min(x, 7)
 
-    before   Add(x: [N, S, C], Gather(table, zeros [N, S]))
-    after    Add(x, table[0])
+    before   Add(x: [N, S, C], Gather(table, zeros [N, S]))      Where(And(m: [N, 1], true [1, S]), x, y)
+    after    Add(x, table[0])                                     Where(m, x, y)
 
 Only where the operator's output keeps its shape: another operand must have it.
 """
@@ -76,6 +76,11 @@ def _narrow(m: Match, value: ir.Value) -> Narrow | None:
     if node.op_type == "Expand" and node.domain == "":
         return node.inputs[0]
     opsets = m.editor.regions[m.root.graph].opsets
+    if node.op_type in ("And", "Or") and node.domain == "":
+        for decided, other in (node.inputs, reversed(node.inputs)):
+            truth = uniform_contents(decided, opsets)
+            if truth is not None and bool(truth) == (node.op_type == "And"):
+                return other
     if node.op_type == "Gather" and node.domain == "" and attribute(node, "axis", 0) == 0:
         table = node.inputs[0]
         dims = m.dims(table) if table is not None and tensor_of(table) is not None else None

@@ -65,6 +65,19 @@ def test_fill_becomes_its_number(before, after):
     )
 
 
+def test_mask_that_is_true_all_over_only_spreads():
+    signature = "g (float[N,S] x, bool[N,1] m) => (float[N,S] y)"
+    assert_rewrites(
+        PASS,
+        before=f"""{signature} {{
+            s = Shape <start = 1> (x)  n = Squeeze(s)  r = Range(0, n, 1)  u = Unsqueeze(r, [0])  t = GreaterOrEqual(u, 0)
+            a = And(m, t)  y = Where(a, x, 0.0)
+        }}""",
+        after=f"{signature} {{ y = Where(m, x, 0.0) }}",
+        sizes=SIZES,
+    )
+
+
 def test_row_of_a_table_that_all_positions_take():
     table = "t = Constant <value = float[2,2] {1, 2, 3, 4}> ()"
     assert_rewrites(
