@@ -28,8 +28,8 @@ ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "M
 LOGIC = ("And", "Or", "Xor", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Where")
 BITS = ("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitShift")
 
-# What makes a tensor of run-time size out of little; a mask is many of them and arithmetic.
-FILLS = ("ConstantOfShape", "Expand", "Tile")
+# What makes a tensor of run-time size out of little: without any there is nothing to look for.
+FILLS = ("ConstantOfShape", "Expand", "Tile", "Range")
 
 
 @rule_on(*ARITHMETIC, *LOGIC, *BITS, depth=2)
