@@ -24,6 +24,7 @@ __all__ = [
     "Added",
     "Chosen",
     "Term",
+    "absorbs",
     "combined",
     "covers_keys",
     "fits",
@@ -91,7 +92,7 @@ def combined(
         for dim, wanted, found in zip(padded, outer, result, strict=False):
             if not fits(dim, wanted) and if_not_empty(found) != if_not_empty(wanted):
                 return Rejection(MASK_DOES_NOT_FIT, value)
-        if isinstance(term, Chosen) and not _absorbs(term.fill, dtype):
+        if isinstance(term, Chosen) and not absorbs(term.fill, dtype):
             return Rejection(FILL_IS_NO_MASK, value)
     return _with_lengths(m, _sum(m, terms, dtype), query, keys)
 
@@ -100,7 +101,7 @@ def _array_of(term: Term) -> ir.Value:
     return term.mask if isinstance(term, Added) else term.condition
 
 
-def _absorbs(fill: float, dtype: ir.DataType) -> bool:
+def absorbs(fill: float, dtype: ir.DataType) -> bool:
     """Whether fill + score is fill again: half the distance to the next number is no less than the score."""
     if fill == -math.inf:
         return True

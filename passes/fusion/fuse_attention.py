@@ -4,20 +4,22 @@
     after    Attention(q, k, v, mask, scale=scale)
 
 q, k and v are (batch, heads, length, size), or (batch, length, size), which is one head. The scale is a
-number, or one for each head, on the scores, on q or on k; masks are added, or chosen by Where. Runtimes want
-the mask's last two dims to be the real lengths, so a mask that broadcasts there is expanded, once for all
+number, or one for each head, on the scores, on q or on k; masks are added, or chosen by Where. A query that
+may see no key gets zeros where NaN weights, or the weights of masked keys, are set to zero. Runtimes want the
+mask's last two dims to be the real lengths, so a mask that broadcasts there is expanded, once for all
 layers that share it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, if_not_empty
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, OTHER_SCOPE, Match, Pass, Rejection, op, rule_on
-from graphopt.rewriting.attention_masks import combined, covers_keys
+from graphopt.rewriting.attention_masks import Chosen, absorbs, combined, covers_keys
 from graphopt.rewriting.attention_scores import Scores, only, scores_of
 from graphopt.rewriting.lowest_numbers import FRACTION_BITS
 
@@ -25,6 +27,7 @@ __all__ = ["FuseAttention"]
 
 NOT_OVER_KEYS = "the softmax is not over the last axis"
 SHAPES_DIFFER = "batch, heads or lengths of queries, keys and values are not provably the same"
+OTHER_ZEROS = "weights are set to zero elsewhere than where the scores are masked"
 IS_EMPTY = "a dim is 0: Attention can't run on empty tensors"
 
 
@@ -34,7 +37,8 @@ def attention(m: Match) -> ir.Value | Rejection | None:
     weights, values = m.root.inputs
     assert weights is not None and values is not None
     guarded = _without_guard(m, weights)
-    inner = guarded or weights
+    zeroed = _without_zeros(m, weights) if guarded is None else None
+    inner = guarded or (zeroed.value if zeroed is not None else weights)
     softmax = inner.producer()
     if softmax is None or softmax.op_type != "Softmax" or softmax.domain != "":
         return None
@@ -49,8 +53,12 @@ def attention(m: Match) -> ir.Value | Rejection | None:
     scores = scores_of(m, softmax.inputs[0])
     if scores is None or isinstance(scores, Rejection):
         return scores
+    if zeroed is not None:
+        scores = _never_seen(m, scores, zeroed)
+        if scores is None:
+            return Rejection(OTHER_ZEROS, weights)
     result = _written(m, scores, weights, values)
-    if guarded is not None and isinstance(result, ir.Value):
+    if inner is not weights and isinstance(result, ir.Value):
         return op.Where(op.IsNaN(result), 0.0, result)
     return result
 
@@ -67,6 +75,39 @@ def _without_guard(m: Match, weights: ir.Value) -> ir.Value | None:
     return (
         value if {use.node for use in value.uses()} == {where, test} and not value.is_graph_output() else None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Zeroed:
+    """Where(condition, 0, value), or Where(condition, value, 0) if `keeps_true`."""
+
+    value: ir.Value
+    condition: ir.Value
+    keeps_true: bool
+
+
+def _without_zeros(m: Match, weights: ir.Value) -> _Zeroed | None:
+    """A softmax whose masked weights are set to zero, for queries that may see no key."""
+    where = only(m, weights, "Where")
+    if where is None:
+        return None
+    condition, if_true, if_false = where.inputs
+    keeps_true = m.scalar(if_false) == 0.0
+    value = if_true if keeps_true else if_false
+    if condition is None or value is None or only(m, value, "Softmax") is None:
+        return None
+    return _Zeroed(value, condition, keeps_true) if keeps_true or m.scalar(if_true) == 0.0 else None
+
+
+def _never_seen(m: Match, scores: Scores, zeroed: _Zeroed) -> Scores | None:
+    """Scores that are -inf where the weights become zero; None if the last mask does not fill those."""
+    last = scores.masks[-1] if scores.masks else None
+    if not isinstance(last, Chosen) or last.condition is not zeroed.condition:
+        return None
+    dtype = m.dtype(zeroed.value)
+    if last.keeps_true != zeroed.keeps_true or dtype not in FRACTION_BITS or not absorbs(last.fill, dtype):
+        return None
+    return replace(scores, masks=(*scores.masks[:-1], replace(last, fill=-math.inf)))
 
 
 @rule_on("Transpose", "Reshape", depth=4)
@@ -124,6 +165,7 @@ class FuseAttention(Pass):
     level = 2
     bound = (
         "float32 within a few units in the last place of the largest value; fills take the place of scores "
-        "up to 16 in size; NaN values behind a NaN guard give 0, and queries that may see no key 0 or NaN"
+        "up to 16 in size; NaN values behind a NaN guard, or behind zeroed weights, give 0, and queries that "
+        "may see no key 0 or NaN"
     )
     rules = (attention, guard_after_movement)
