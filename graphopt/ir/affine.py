@@ -69,6 +69,15 @@ class Affine:
     def only_scale(self) -> Affine:
         return Affine(self.scale, np.zeros(()), self.axis if self.scale.ndim else None)
 
+    @property
+    def inverse_sum(self) -> Affine | None:
+        """The map m with (x * scale + shift) + z = (x + m(z)) * scale; None where a scale is 0."""
+        if not bool((self.scale != 0).all()):
+            return None
+        with np.errstate(all="ignore"):
+            found = Affine(1 / self.scale, self.shift / self.scale, self.axis)
+        return found if found.is_finite else None
+
     def along(self, axis: int) -> Affine:
         """The same map with its channels on another axis (scalars have none)."""
         return self if self.axis is None else Affine(self.scale, self.shift, axis)

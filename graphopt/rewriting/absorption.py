@@ -21,8 +21,7 @@ from graphopt.ir.affine import Affine, affine_of
 from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import product
 from graphopt.rewriting import weights
-from graphopt.rewriting.operators import constant, op
-from graphopt.rewriting.weights import Plan, copy_of
+from graphopt.rewriting.weights import Plan, rebuilt
 
 if TYPE_CHECKING:
     from graphopt.rewriting.editor import Editor
@@ -33,16 +32,19 @@ __all__ = ["MOST_CROSSED", "above", "channel_axis_before"]
 MOST_CROSSED = 6
 
 
-def above(editor: Editor, value: ir.Value, affine: Affine, consumer: ir.Node) -> Plan | None:
+def above(
+    editor: Editor, value: ir.Value, affine: Affine, consumer: ir.Node, *, uses: int = 1
+) -> Plan | None:
     """A plan for the mapped value without a node for the map; None where it can't be taken in.
 
     Args:
         editor: The model.
         value: What is mapped.
         affine: The map; its channels are on an axis of `value`.
-        consumer: The node that uses the value, and must be the only one.
+        consumer: The node that uses the value.
+        uses: How often the value is used, all of them by nodes that are about to go.
     """
-    return _Ascent(editor, consumer.graph).plan(value, affine, MOST_CROSSED)
+    return _Ascent(editor, consumer.graph).plan(value, affine, MOST_CROSSED, uses)
 
 
 class _Ascent:
@@ -51,13 +53,13 @@ class _Ascent:
         self.facts = editor.facts
         self.graph = graph
 
-    def plan(self, value: ir.Value, affine: Affine, left: int) -> Plan | None:
+    def plan(self, value: ir.Value, affine: Affine, left: int, uses: int = 1) -> Plan | None:
         if not affine.has_scale and not affine.has_shift:
             return lambda: value
         node = value.producer()
         if node is None or node.domain != "" or node.graph is not self.graph or value.is_graph_output():
             return None
-        if len(value.uses()) != 1 or left == 0:
+        if len(value.uses()) != uses or left == 0:
             return None
         taken = weights.after(node, affine, self.facts) if value is node.outputs[0] else None
         if taken is not None:
@@ -71,7 +73,7 @@ class _Ascent:
         """The node again, on its first input mapped."""
         source = node.inputs[0]
         inner = None if source is None else self.plan(source, affine, left)
-        return None if inner is None else lambda: copy_of(node, [inner(), *node.inputs[1:]])
+        return None if inner is None else lambda: rebuilt(node, [inner(), *node.inputs[1:]])
 
 
 # ------------------------------------------------------------------ crossing
@@ -97,7 +99,7 @@ def _sum(ascent: _Ascent, node: ir.Node, affine: Affine, left: int) -> Plan | No
         new = _moved_constant(tensor, affine, rank, -1.0 if node.op_type == "Sub" else 1.0)
         if inner is None or new is None:
             return None
-        return lambda: op.Add(inner(), constant(new))
+        return lambda: rebuilt(node, [inner(), new], "Add")
     return None
 
 
@@ -122,7 +124,7 @@ def _product(ascent: _Ascent, node: ir.Node, affine: Affine, left: int) -> Plan 
 
             def build(i: int = i, inner: Plan = inner, inputs: list[ir.Value | None] = inputs) -> ir.Value:
                 inputs[i] = inner()
-                return copy_of(node, inputs)
+                return rebuilt(node, inputs)
 
             return build
     return None
@@ -200,7 +202,7 @@ def _clip(ascent: _Ascent, node: ir.Node, affine: Affine, left: int) -> Plan | N
     inner = None if source is None else ascent.plan(source, affine, left)
     if inner is None:
         return None
-    return lambda: op.Clip(inner(), *(None if b is None else constant(b) for b in bounds))
+    return lambda: rebuilt(node, [inner(), *bounds])
 
 
 _Cross = Callable[[_Ascent, ir.Node, Affine, int], Plan | None]

@@ -19,8 +19,9 @@ from graphopt.ir import constants
 from graphopt.ir.affine import Affine, affine_of
 from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import product
-from graphopt.rewriting.operators import op
-from graphopt.rewriting.weights import Array, copy_of, fitting
+from graphopt.rewriting.absorption import above
+from graphopt.rewriting.operators import op, placed_before
+from graphopt.rewriting.weights import Array, fitting, rebuilt
 from graphopt.rewriting.weights_before import before, shift_through_matmul
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["DeepPlan", "below"]
 
 # Longer ways, and values with more consumers than any layer has heads and branches, are not searched.
-MOST_CROSSED = 4
+# A block of MobileBERT has five sums on the way of a scale, each with a scale and a shift of its own.
+MOST_CROSSED = 24
 MOST_CONSUMERS = 16
 
 # From the value before the map: what takes the place of each value that the map reached.
@@ -73,10 +75,6 @@ class _Descent:
     def _through(self, node: ir.Node, index: int, affine: Affine, left: int) -> DeepPlan | None:
         if node.graph is not self.graph or node.domain != "" or len(node.outputs) != 1:
             return None
-        # New nodes are made where the map stands: whatever else they take must be there already.
-        others = [v for i, v in enumerate(node.inputs) if i != index and v is not None]
-        if any(constants.constant(v) is None for v in others):
-            return None
         output = node.outputs[0]
         taken = before(node, index, affine, self.facts)
         if taken is not None:
@@ -87,9 +85,27 @@ class _Descent:
         if own is not None:
             total = own[1].after(affine)
             return None if total is None else self.plan(output, total, left)
+        if node.op_type == "Add":
+            return self._residual(node, index, affine, left)
         moved = self._crossed(node, index, affine)
         inner = None if moved is None else self.plan(output, moved, left)
-        return None if inner is None else lambda x: inner(copy_of(node, [x, *node.inputs[1:]]))
+        return None if inner is None else lambda x: inner(rebuilt(node, [x, *node.inputs[1:]]))
+
+    def _residual(self, node: ir.Node, index: int, affine: Affine, left: int) -> DeepPlan | None:
+        """(x * s + t) + z = (x + (z + t) / s) * s: what makes z takes its part, what follows the scale."""
+        mapped, other, output = node.inputs[index], node.inputs[1 - index], node.outputs[0]
+        inverse = affine.inverse_sum
+        if mapped is None or other is None or other is mapped or inverse is None:
+            return None
+        if not self.facts.same_shape(mapped, other):
+            return None
+        added = above(self.editor, other, inverse, node)
+        if added is None:
+            return None
+        if not affine.has_scale:
+            return lambda x: {output: rebuilt(node, [x, added()])}
+        inner = self.plan(output, affine.only_scale, left)
+        return None if inner is None else lambda x: inner(rebuilt(node, [x, added()]))
 
     def _matmul(self, node: ir.Node, index: int, affine: Affine) -> DeepPlan | None:
         """(x * s + t) @ w: t @ w goes into the Add that follows, or makes it a Gemm."""
@@ -100,7 +116,7 @@ class _Descent:
             return None
 
         def scaled(x: ir.Value) -> ir.Value:
-            return copy_of(node, [x, node.inputs[1]]) if plain is None else plain(x)
+            return rebuilt(node, [x, node.inputs[1]]) if plain is None else plain(x)
 
         uses = tuple(output.uses())
         if len(uses) == 1 and uses[0].node.op_type == "Add" and not output.is_graph_output():
@@ -112,7 +128,7 @@ class _Descent:
             bias = fitting(np.asarray(tensor.numpy()).astype(np.float64) + moved, tensor, rank)
             if bias is None:
                 return None
-            return lambda x: {add.outputs[0]: op.Add(scaled(x), bias)}
+            return lambda x: {add.outputs[0]: rebuilt(add, [scaled(x), bias], "Add")}
         source, dtype = node.inputs[0], self.facts.dtype(output)
         if source is None or self.facts.rank(source) != 2 or dtype is None or self.editor.opset_at(node) < 7:
             return None
@@ -121,7 +137,9 @@ class _Descent:
         def as_gemm(x: ir.Value) -> dict[ir.Value, ir.Value]:
             product_of = scaled(x).producer()
             assert product_of is not None
-            return {output: op.Gemm(*product_of.inputs, vector)}
+            with placed_before(node):
+                gemm: ir.Value = op.Gemm(*product_of.inputs, vector)
+            return {output: gemm}
 
         return as_gemm if np.isfinite(vector.astype(np.float64)).all() else None
 

@@ -23,17 +23,21 @@ class Draft:
     """The builder behind `op` while a replacement runs.
 
     Attributes:
-        anchor: The node before which the new ones go.
-        nodes: New nodes in order of making.
+        anchor: Where the rule fires.
+        place: The node before which new ones go: the anchor, unless told otherwise.
+        nodes: New nodes in order of making, and the node before which each goes.
+        rebuilt: Nodes of the graph that new ones stand for.
         replacements: Old values and what takes their place.
     """
 
-    __slots__ = ("anchor", "editor", "nodes", "replacements")
+    __slots__ = ("anchor", "editor", "nodes", "place", "rebuilt", "replacements")
 
     def __init__(self, editor: Editor, anchor: ir.Node) -> None:
         self.editor = editor
         self.anchor = anchor
-        self.nodes: list[ir.Node] = []
+        self.place = anchor
+        self.nodes: dict[ir.Node, ir.Node] = {}
+        self.rebuilt: set[ir.Node] = set()
         self.replacements: dict[ir.Value, ir.Value] = {}
 
     def build(
@@ -67,7 +71,7 @@ class Draft:
             ],
             num_outputs=outputs,
         )
-        self.nodes.append(node)
+        self.nodes[node] = self.place
         return tuple(node.outputs)
 
     def constant(self, array: np.ndarray | ir.TensorProtocol) -> ir.Value:

@@ -155,8 +155,8 @@ class Editor:
         graph = draft.anchor.graph
         assert graph is not None, "the anchor has left the graph"
         self._name_nodes(draft, match)
-        graph.insert_before(draft.anchor, draft.nodes)
-        for node in draft.nodes:
+        for node, place in draft.nodes.items():
+            graph.insert_before(place, node)
             self._enter(node)
         olds = [old.producer() for old in draft.replacements]
         fresh = {value for node in draft.nodes for value in node.outputs}
@@ -174,11 +174,10 @@ class Editor:
 
     def _name_nodes(self, draft: Draft, match: Match | None) -> None:
         """New nodes take the names, and the metadata, of what they stand for."""
-        hint = draft.anchor.name or _label(draft.anchor)
-        for node in draft.nodes:
-            node.name = self.names.unique(f"{hint}/{node.op_type}")
+        for node, place in draft.nodes.items():
+            node.name = self.names.unique(f"{place.name or _label(place)}/{node.op_type}")
             for output in node.outputs:
-                output.name = self.names.unique(f"{_label(draft.anchor)}_{node.op_type}")
+                output.name = self.names.unique(f"{_label(place)}_{node.op_type}")
             for old in match.nodes if match is not None else (draft.anchor,):
                 for key, text in old.metadata_props.items():
                     node.metadata_props.setdefault(key, text)

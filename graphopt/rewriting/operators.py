@@ -16,13 +16,22 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.rewriting import pattern as patterns
+from graphopt.rewriting import spelling
 
 Operand = ir.Value | np.ndarray | float | Sequence[int] | Sequence[float] | None
 PatternOperand = patterns.ValuePattern | patterns.Scalar | EllipsisType | None
 
 
 class Builds(Protocol):
-    """What makes nodes while a replacement runs."""
+    """What makes nodes while a replacement runs.
+
+    Attributes:
+        place: The node before which new ones go.
+        rebuilt: Nodes that have been written again.
+    """
+
+    place: ir.Node
+    rebuilt: set[ir.Node]
 
     def build(
         self,
@@ -47,6 +56,35 @@ def building(builder: Builds) -> Iterator[None]:
         yield
     finally:
         _builder.reset(token)
+
+
+@contextmanager
+def placed_before(node: ir.Node) -> Iterator[None]:
+    """Put the nodes made inside before another node than the anchor: one of the same graph."""
+    builder = _builder.get()
+    if builder is None:
+        raise TypeError("placed_before() is for replacements: a pattern has no places")
+    former, builder.place = builder.place, node
+    try:
+        yield
+    finally:
+        builder.place = former
+
+
+@contextmanager
+def in_place_of(node: ir.Node) -> Iterator[None]:
+    """Put the nodes made inside before the one that they stand for.
+
+    Raises:
+        NotExpressible: If something else has taken that node's place already: two changes can't both be made.
+    """
+    builder = _builder.get()
+    assert builder is not None, "only a replacement has places"
+    if node in builder.rebuilt:
+        raise spelling.NotExpressible(f"two changes meet at one {node.op_type}")
+    builder.rebuilt.add(node)
+    with placed_before(node):
+        yield
 
 
 class Operator:
@@ -137,4 +175,16 @@ def optional(
     return patterns.any_of(operator(value, ..., **attributes), value)
 
 
-__all__ = ["Operator", "Operators", "building", "constant", "gopt", "ms", "op", "operators", "optional"]
+__all__ = [
+    "Operator",
+    "Operators",
+    "building",
+    "constant",
+    "gopt",
+    "in_place_of",
+    "ms",
+    "op",
+    "operators",
+    "optional",
+    "placed_before",
+]

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from graphopt.ir import constants, lazy
 from graphopt.ir.affine import FLOAT_TYPES, Affine, Vector, affine_of
 from graphopt.ir.attributes import attribute
-from graphopt.rewriting.operators import Operator, constant, op
+from graphopt.rewriting.operators import Operator, constant, in_place_of, op
 
 if TYPE_CHECKING:
     from graphopt.ir.inference import Facts
@@ -34,6 +34,7 @@ __all__ = [
     "input_of",
     "is_safe",
     "parameter",
+    "rebuilt",
     "scaled",
     "transposed",
 ]
@@ -73,6 +74,16 @@ def copy_of(
     kept |= changed
     made: ir.Value = Operator(node.domain, (node.op_type,))(*inputs, **kept)
     return made
+
+
+def rebuilt(
+    node: ir.Node, inputs: Sequence[ir.Value | Array | None], op_type: str = "", **changed: float
+) -> ir.Value:
+    """The same node with other inputs, where it stands; or another element-wise operator in its place."""
+    with in_place_of(node):
+        if not op_type:
+            return copy_of(node, inputs, **changed)
+        return op[op_type](*inputs, **changed)
 
 
 # ------------------------------------------------------------------ constants
@@ -193,7 +204,7 @@ def _after_conv(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
         new_bias = _mapped_bias(bias, affine, count, weight.dtype)
         if new_bias is None:
             return None
-    return lambda: copy_of(node, [node.inputs[0], scaled(node.inputs[1], factor), new_bias])
+    return lambda: rebuilt(node, [node.inputs[0], scaled(node.inputs[1], factor), new_bias])
 
 
 def _after_gemm(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
@@ -220,7 +231,7 @@ def _after_gemm(node: ir.Node, affine: Affine, _: Facts) -> Plan | None:
         if not np.isfinite(new.astype(np.float64)).all() or new.nbytes > max(LAZY_BYTES, old.nbytes):
             return None
     factor = affine.scale.reshape(-1, 1) if affine.scale.ndim and transposed else affine.scale
-    return lambda: copy_of(node, [node.inputs[0], scaled(node.inputs[1], factor), new], beta=1.0)
+    return lambda: rebuilt(node, [node.inputs[0], scaled(node.inputs[1], factor), new], beta=1.0)
 
 
 def _after_any_gemm(node: ir.Node, affine: Affine) -> Plan | None:
@@ -229,7 +240,7 @@ def _after_any_gemm(node: ir.Node, affine: Affine) -> Plan | None:
         return None
     factor = float(affine.scale)
     alpha, beta = attribute_float(node, "alpha", 1.0) * factor, attribute_float(node, "beta", 1.0) * factor
-    return lambda: copy_of(node, node.inputs, alpha=alpha, beta=beta)
+    return lambda: rebuilt(node, node.inputs, alpha=alpha, beta=beta)
 
 
 def _after_matmul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
@@ -254,7 +265,7 @@ def _scaled_input(node: ir.Node, index: int, factor: Vector) -> Plan:
 
     def build() -> ir.Value:
         inputs[index] = scaled(inputs[index], factor)
-        return copy_of(node, inputs)
+        return rebuilt(node, inputs)
 
     return build
 
@@ -272,7 +283,7 @@ def _after_channel_norm(node: ir.Node, affine: Affine, facts: Facts) -> Plan | N
     new_bias = _mapped_bias(bias, affine, count, bias.dtype)
     if new_bias is None:
         return None
-    return lambda: copy_of(
+    return lambda: rebuilt(
         node, [node.inputs[0], scaled(node.inputs[1], affine.scale), new_bias, *node.inputs[3:]]
     )
 
@@ -298,7 +309,7 @@ def _after_layer_norm(node: ir.Node, affine: Affine, facts: Facts) -> Plan | Non
             new_bias = np.broadcast_to(old * factor + shift, shape).astype(scale.dtype.numpy())
         if not np.isfinite(new_bias.astype(np.float64)).all():
             return None
-    return lambda: copy_of(node, [node.inputs[0], scaled(node.inputs[1], factor), new_bias])
+    return lambda: rebuilt(node, [node.inputs[0], scaled(node.inputs[1], factor), new_bias])
 
 
 def _after_mul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
@@ -321,8 +332,8 @@ def _after_mul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
         if new is None:
             return None
         if node.op_type == "Div" and i == 0:
-            return lambda: copy_of(node, [new, other])
-        return lambda: op.Mul(other, new)
+            return lambda: rebuilt(node, [new, other])
+        return lambda: rebuilt(node, [other, new], "Mul")
     return None
 
 

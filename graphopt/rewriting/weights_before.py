@@ -15,16 +15,15 @@ from graphopt.ir import constants
 from graphopt.ir.affine import Affine, Vector
 from graphopt.ir.attributes import attribute
 from graphopt.ir.inference import Facts
-from graphopt.rewriting.operators import op
 from graphopt.rewriting.weights import (
     LAZY_BYTES,
     Array,
     attribute_float,
     attribute_int,
-    copy_of,
     input_of,
     is_safe,
     parameter,
+    rebuilt,
     scaled,
 )
 
@@ -77,7 +76,7 @@ def _conv(node: ir.Node, index: int, affine: Affine, _: Facts) -> PlanFrom | Non
     new_bias = _rounded(total + (0 if bias is None else np.asarray(bias.numpy()).astype(np.float64)), weight)
     if new_bias is None:
         return None
-    return lambda x: copy_of(node, [x, scaled(node.inputs[1], factor), new_bias])
+    return lambda x: rebuilt(node, [x, scaled(node.inputs[1], factor), new_bias])
 
 
 def _by_group(vector: Vector, shape: tuple[int, ...], groups: int) -> Vector:
@@ -87,7 +86,7 @@ def _by_group(vector: Vector, shape: tuple[int, ...], groups: int) -> Vector:
 
 
 def _with_weight(node: ir.Node, factor: Vector) -> PlanFrom:
-    return lambda x: copy_of(node, [x, scaled(node.inputs[1], factor), *node.inputs[2:]])
+    return lambda x: rebuilt(node, [x, scaled(node.inputs[1], factor), *node.inputs[2:]])
 
 
 def _gemm(node: ir.Node, index: int, affine: Affine, _: Facts) -> PlanFrom | None:
@@ -110,7 +109,7 @@ def _gemm(node: ir.Node, index: int, affine: Affine, _: Facts) -> PlanFrom | Non
     bias = _rounded(total, weight)
     if bias is None:
         return None
-    return lambda x: copy_of(node, [x, scaled(node.inputs[1], factor), bias], beta=1.0)
+    return lambda x: rebuilt(node, [x, scaled(node.inputs[1], factor), bias], beta=1.0)
 
 
 def _product(weight: ir.TensorProtocol, shift: Vector, *, transposed: bool) -> Vector:
@@ -134,7 +133,7 @@ def _matmul(node: ir.Node, index: int, affine: Affine, facts: Facts) -> PlanFrom
     def build(x: ir.Value) -> ir.Value:
         inputs[index] = x
         inputs[1 - index] = scaled(inputs[1 - index], factor)
-        return copy_of(node, inputs)
+        return rebuilt(node, inputs)
 
     return build
 
@@ -157,7 +156,7 @@ def _hard_sigmoid(node: ir.Node, _: int, affine: Affine, __: Facts) -> PlanFrom 
         return None
     alpha, beta = attribute_float(node, "alpha", 0.2), attribute_float(node, "beta", 0.5)
     new_alpha, new_beta = alpha * float(affine.scale), alpha * float(affine.shift) + beta
-    return lambda x: op.HardSigmoid(x, alpha=new_alpha, beta=new_beta)
+    return lambda x: rebuilt(node, [x], alpha=new_alpha, beta=new_beta)
 
 
 def _rounded(array: Vector, like: ir.TensorProtocol) -> Array | None:

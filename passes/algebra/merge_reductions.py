@@ -104,6 +104,37 @@ def reshaped_reduction(m: Match) -> ir.Value | Rejection | None:
     return reduction.written(reduction.axes, keepdims=made == kept)
 
 
+@rule_on(*sorted(_REDUCTIONS), depth=2)
+def reduction_of_reshaped(m: Match) -> ir.Value | Rejection | None:
+    """ReduceMean(Squeeze(x, a), b) -> ReduceMean(x, b)."""
+    value = m.root.inputs[0]
+    node = None if value is None else value.producer()
+    if value is None or node is None or node.op_type not in ("Squeeze", "Unsqueeze") or node.domain != "":
+        return None
+    source, outer = node.inputs[0], _reduction(m, m.output)
+    given, made = None if source is None else m.dims(source), m.dims(m.output)
+    if source is None or outer is None or given is None or made is None or not outer.axes:
+        return None
+    changed = axes_of(node, m.opset)
+    wide = given if node.op_type == "Squeeze" else outer.dims
+    if changed is None or (node.op_type == "Squeeze" and not changed):
+        return Rejection(AXES_DIFFER, value)
+    dropped = {a % len(wide) for a in changed}
+    left = [i for i in range(len(wide)) if i not in dropped]
+    if node.op_type == "Squeeze":
+        axes = {left[a] for a in outer.axes}
+        choices = [(axes, False), (axes, True), (axes | dropped, False)]
+    else:
+        axes = {left.index(a) for a in outer.axes if a not in dropped}
+        choices = [(axes, False), (axes, True)]
+    for chosen, keeps in choices:
+        dims = tuple(1 if i in chosen else d for i, d in enumerate(given) if keeps or i not in chosen)
+        if dims == made and chosen:
+            inner = _Reduction(m.root, m.root.op_type, source, given, tuple(sorted(chosen)), keeps)
+            return inner.written(inner.axes, keepdims=keeps)
+    return Rejection(OTHER_SHAPE, value)
+
+
 @rule_on(*sorted(_ASSOCIATIVE), depth=2)
 def reduction_of_reduction(m: Match) -> ir.Value | Rejection | None:
     """ReduceMax(ReduceMax(x, a), b) -> ReduceMax(x, a and b)."""
@@ -160,4 +191,4 @@ class MergeReductions(Pass):
     family = "algebra"
     level = 2
     bound = "float32 within a few units in the last place: sums are taken in another order"
-    rules = (reshaped_reduction, reduction_of_reduction, sum_over_count)
+    rules = (reshaped_reduction, reduction_of_reshaped, reduction_of_reduction, sum_over_count)

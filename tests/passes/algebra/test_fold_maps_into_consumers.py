@@ -127,3 +127,40 @@ def test_consumer_in_a_body():
                     else_branch = e () => (float[N,1,L] q) {{ q = Conv (a, w) }}>
     }}"""
     assert_rejects(PASS, graph, NOT_TAKEN)
+
+
+BLOCK = "p = MatMul (m, v)  q = Add (p, b)  r = Relu (q)  u = MatMul (r, w)  k = Add (u, b)  z = Add (k, m)"
+SQUARE = "float[2,2] v = {1,2,3,4}, float[2,2] w = {4,8,12,16}, float[2] b = {1,1}"
+
+
+def test_scale_and_shift_of_a_residual():
+    head = "(float[N,L,2] x) => (float[N,L,2] y)"
+    folds(
+        f"{SQUARE}, float[2] s = {{2, 4}}, float[2] t = {{6, 8}}",
+        f"a = Mul (x, s)  m = Add (a, t)  {BLOCK}  y = MatMul (z, v)",
+        # v takes s by rows and t in its bias; w takes 1 / s by columns, its bias (1 + t) / s.
+        "float[2,2] v = {2,4,12,16}, float[2,2] w = {2,2,6,4}, float[2] b = {31,45}, float[2] c = {3.5,2.25}",
+        "p = MatMul (x, v)  q = Add (p, b)  r = Relu (q)  u = MatMul (r, w)  k = Add (u, c)  z = Add (x, k)  "
+        "y = MatMul (z, v)",
+        head=head,
+        sizes=[{"N": 2, "L": 3}, {"N": 0, "L": 1}],
+    )
+
+
+def test_shift_of_a_residual_that_is_the_result():
+    folds(
+        f"{SQUARE}, float[2] t = {{6, 8}}",
+        f"m = Add (x, t)  {BLOCK.replace('z =', 'y =')}",
+        "float[2,2] v = {1,2,3,4}, float[2,2] w = {4,8,12,16}, float[2] b = {31,45}, float[2] c = {7,9}",
+        "p = MatMul (x, v)  q = Add (p, b)  r = Relu (q)  u = MatMul (r, w)  k = Add (u, c)  y = Add (x, k)",
+        head="(float[N,L,2] x) => (float[N,L,2] y)",
+    )
+
+
+def test_one_weight_can_not_take_two_changes():
+    # The product would have to be scaled by rows for its input, and by columns for the sum.
+    nodes = "m = Mul (x, s)  p = MatMul (m, v)  z = Add (p, m)  y = MatMul (z, v)"
+    head = "(float[N,L,2] x) => (float[N,L,2] y)"
+    assert_rejects(
+        PASS, f"g {head} <{SQUARE}, float[2] s = {{2, 4}}> {{ {nodes} }}", "two changes meet at one MatMul"
+    )

@@ -55,6 +55,21 @@ def test_reductions_of_reductions():
     )
 
 
+@pytest.mark.parametrize(
+    ("head", "before", "after"),
+    [
+        ("(float[N,1,T] x) => (float[N,1] y)", "a = Squeeze (x, [1])  y = ReduceMean (a, [1])",
+         "y = ReduceMean <keepdims = 0> (x, [2])"),
+        ("(float[N,1,T] x) => (float[N] y)", "a = Squeeze (x, [1])  y = ReduceMean <keepdims = 0> (a, [1])",
+         "y = ReduceMean <keepdims = 0> (x, [1,2])"),
+        ("(float[N,T] x) => (float[N,1] y)", "a = Unsqueeze (x, [1])  y = ReduceMax <keepdims = 0> (a, [2])",
+         "y = ReduceMax <keepdims = 1> (x, [1])"),
+    ],
+)  # fmt: skip
+def test_reshape_before(head, before, after):
+    merges(head, before, after)
+
+
 @pytest.mark.parametrize("scale", ["Div (a, 12.0)", "Mul (0.083333336, a)"])
 def test_sum_over_its_count(scale):
     merges(
@@ -70,6 +85,7 @@ def test_sum_over_its_count(scale):
         ("(float[N,4,H] x) => (float[M] y)", "a = GlobalAveragePool (x)  y = Reshape (a, [-1])", OTHER_SHAPE),
         ("(float[N,4,H,W] x) => (float[N,4] y, float[N,4,1,1] z)",
          "a = GlobalAveragePool (x)  y = Flatten (a)  z = Exp (a)", HAS_OTHER_CONSUMERS),
+        ("(float[N,1,T] x) => (float[N,1,1,1] y)", "a = Unsqueeze (x, [1])  y = ReduceMean (a, [3])", OTHER_SHAPE),
         ("(float[N,4,3] x) => (float[N,1] y)",
          "a = ReduceMax (x, [1])  y = ReduceMax <keepdims = 0> (a, [2])", AXES_DIFFER),
         ("(float[N,4,3] x) => (float[N,1] y)",
