@@ -5,7 +5,7 @@
 
 What a dim of the result is comes from the facts, not from the nodes that compute the target: a dim that the
 input has at the same place is copied (0), a known one is written out, and one unknown dim may be inferred
-(-1), if no other dim can be 0 beside it.
+(-1), if no other dim can be 0 beside it. Where no such target says it, an Unsqueeze or a Flatten may.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.relabelling import Relabelling, constant_target, positive_atoms
+from graphopt.ir.relabelling import Relabelling, constant_target, positive_atoms, relabelling
 from graphopt.rewriting import Match, Pass, Rejection, op, rule
+from graphopt.rewriting.relabels import written
 
 NEEDS_RUN = "more than one dim of the target depends on the run, or the inferred one might stand beside a 0"
 CONSTANT = "the target is a constant already"
@@ -36,13 +37,13 @@ def numbers(m: Match) -> Relabelling | Rejection:
     if source is None or result is None:
         return Rejection(UNKNOWN_RANK, m["x"])
     positive = positive_atoms(m.facts.elements(m["target"]) or (), result)
-    found = constant_target(source, result, m.opset, positive)
+    found = constant_target(source, result, m.opset, positive) or relabelling(source, result, m.opset)
     return Rejection(NEEDS_RUN, m["target"]) if found is None else found
 
 
 @constant_reshape_target.rewrite
 def with_constant_target(m: Match, found: Relabelling) -> ir.Value:
-    return op.Reshape(m["x"], list(found.numbers), allowzero=1 if found.allowzero else None)
+    return written(m["x"], found)
 
 
 @dataclass(frozen=True)

@@ -144,3 +144,15 @@ def test_opset_12_and_5_take_the_same_target():
         opset=12,
         sizes=SIZES,
     )
+
+
+def test_dims_of_one_are_inserted_where_no_target_can_say_it():
+    # [B, S] as [0, 1, 1, S]: S can't be copied, nor inferred beside B.
+    assert_rewrites(
+        PASS,
+        before="""g (float[B,S] x) => (float[B,1,1,S] y) {
+            s = Shape(x)  b = Slice(s, [0], [1])  n = Slice(s, [1], [2])
+            t = Concat <axis = 0> (b, [1,1], n)  y = Reshape(x, t) }""",
+        after="g (float[B,S] x) => (float[B,1,1,S] y) { y = Unsqueeze(x, [1,2]) }",
+        sizes=SIZES,
+    )
