@@ -12,15 +12,21 @@ layers that share it.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, if_not_empty
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, OTHER_SCOPE, Match, Pass, Rejection, op, rule_on
-from graphopt.rewriting.attention_masks import Chosen, absorbs, combined, covers_keys
-from graphopt.rewriting.attention_scores import Scores, only, scores_of
+from graphopt.rewriting.attention_masks import combined, covers_keys
+from graphopt.rewriting.attention_scores import Scores, scores_of
+from graphopt.rewriting.attention_weights import (
+    narrow_scores,
+    never_seen,
+    softmax_of,
+    without_guard,
+    without_zeros,
+)
 from graphopt.rewriting.lowest_numbers import FRACTION_BITS
 
 __all__ = ["FuseAttention"]
@@ -28,19 +34,21 @@ __all__ = ["FuseAttention"]
 NOT_OVER_KEYS = "the softmax is not over the last axis"
 SHAPES_DIFFER = "batch, heads or lengths of queries, keys and values are not provably the same"
 OTHER_ZEROS = "weights are set to zero elsewhere than where the scores are masked"
+TYPES_DIFFER = "the softmax is in another type than the scores"
 IS_EMPTY = "a dim is 0: Attention can't run on empty tensors"
 
 
-@rule_on("MatMul", opset=23, depth=10)
+# It may grow: the lengths and the mask that is written out are shared by all layers.
+@rule_on("MatMul", opset=23, depth=12, may_grow=True)
 def attention(m: Match) -> ir.Value | Rejection | None:
     """Softmax(q @ k^T * scale + mask) @ v -> Attention(q, k, v, mask)."""
     weights, values = m.root.inputs
     assert weights is not None and values is not None
-    guarded = _without_guard(m, weights)
-    zeroed = _without_zeros(m, weights) if guarded is None else None
+    guarded = without_guard(m, weights)
+    zeroed = without_zeros(m, weights) if guarded is None else None
     inner = guarded or (zeroed.value if zeroed is not None else weights)
-    softmax = inner.producer()
-    if softmax is None or softmax.op_type != "Softmax" or softmax.domain != "":
+    softmax = softmax_of(inner)
+    if softmax is None:
         return None
     if not m.has_one_consumer(weights):
         return Rejection(HAS_OTHER_CONSUMERS, weights)
@@ -49,72 +57,27 @@ def attention(m: Match) -> ir.Value | Rejection | None:
     rank = m.rank(inner)
     if rank not in (3, 4) or m.attribute(softmax, "axis") not in (-1, rank - 1):
         return Rejection(NOT_OVER_KEYS, weights)
-    assert softmax.inputs[0] is not None
-    scores = scores_of(m, softmax.inputs[0])
+    start, precision = narrow_scores(m, softmax, inner)
+    if start is None:
+        return Rejection(TYPES_DIFFER, weights)
+    scores = scores_of(m, start)
     if scores is None or isinstance(scores, Rejection):
         return scores
     if zeroed is not None:
-        scores = _never_seen(m, scores, zeroed)
+        scores = never_seen(m, scores, zeroed)
         if scores is None:
             return Rejection(OTHER_ZEROS, weights)
-    result = _written(m, scores, weights, values)
+    result = _written(m, scores, weights, values, precision)
     if inner is not weights and isinstance(result, ir.Value):
         return op.Where(op.IsNaN(result), 0.0, result)
     return result
-
-
-def _without_guard(m: Match, weights: ir.Value) -> ir.Value | None:
-    """x of Where(IsNaN(x), 0, x): a query that may see no key gets zeros instead of 0 / 0."""
-    where = only(m, weights, "Where")
-    if where is None or m.scalar(where.inputs[1]) != 0.0:
-        return None
-    condition, _, value = where.inputs
-    test = only(m, condition, "IsNaN")
-    if test is None or value is None or test.inputs[0] is not value:
-        return None
-    return (
-        value if {use.node for use in value.uses()} == {where, test} and not value.is_graph_output() else None
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Zeroed:
-    """Where(condition, 0, value), or Where(condition, value, 0) if `keeps_true`."""
-
-    value: ir.Value
-    condition: ir.Value
-    keeps_true: bool
-
-
-def _without_zeros(m: Match, weights: ir.Value) -> _Zeroed | None:
-    """A softmax whose masked weights are set to zero, for queries that may see no key."""
-    where = only(m, weights, "Where")
-    if where is None:
-        return None
-    condition, if_true, if_false = where.inputs
-    keeps_true = m.scalar(if_false) == 0.0
-    value = if_true if keeps_true else if_false
-    if condition is None or value is None or only(m, value, "Softmax") is None:
-        return None
-    return _Zeroed(value, condition, keeps_true) if keeps_true or m.scalar(if_true) == 0.0 else None
-
-
-def _never_seen(m: Match, scores: Scores, zeroed: _Zeroed) -> Scores | None:
-    """Scores that are -inf where the weights become zero; None if the last mask does not fill those."""
-    last = scores.masks[-1] if scores.masks else None
-    if not isinstance(last, Chosen) or last.condition is not zeroed.condition:
-        return None
-    dtype = m.dtype(zeroed.value)
-    if last.keeps_true != zeroed.keeps_true or dtype not in FRACTION_BITS or not absorbs(last.fill, dtype):
-        return None
-    return replace(scores, masks=(*scores.masks[:-1], replace(last, fill=-math.inf)))
 
 
 @rule_on("Transpose", "Reshape", depth=4)
 def guard_after_movement(m: Match) -> ir.Value | None:
     """Transpose(Where(IsNaN(a), 0, a)) -> Where(IsNaN(b), 0, b), b = Transpose(a), a from Attention."""
     source = m.root.inputs[0]
-    value = _without_guard(m, source) if source is not None and m.has_one_consumer(source) else None
+    value = without_guard(m, source) if source is not None and m.has_one_consumer(source) else None
     if value is None or not _comes_from_attention(value):
         return None
     moved: ir.Value = getattr(op, m.root.op_type)(value, *m.root.inputs[1:], **m.root.attributes)
@@ -128,7 +91,9 @@ def _comes_from_attention(value: ir.Value) -> bool:
     return node is not None and node.op_type == "Attention"
 
 
-def _written(m: Match, scores: Scores, weights: ir.Value, values: ir.Value) -> ir.Value | Rejection | None:
+def _written(
+    m: Match, scores: Scores, weights: ir.Value, values: ir.Value, precision: ir.DataType | None
+) -> ir.Value | Rejection | None:
     query, keys = scores.query, scores.keys
     q, k, v, w = (_dims(m, value) for value in (query, keys, values, weights))
     if q is None or k is None or v is None or w is None or not len(q) == len(k) == len(v) == len(w):
@@ -145,8 +110,10 @@ def _written(m: Match, scores: Scores, weights: ir.Value, values: ir.Value) -> i
     mask = combined(m, scores.masks, query, keys, dtype)
     if isinstance(mask, Rejection):
         return mask
-    heads: dict[str, object] = {"q_num_heads": 1, "kv_num_heads": 1} if len(q) == 3 else {}
-    return op.Attention(query, keys, values, mask, scale=float(scores.scale), **heads)
+    attributes: dict[str, object] = {"q_num_heads": 1, "kv_num_heads": 1} if len(q) == 3 else {}
+    if precision is not None:
+        attributes["softmax_precision"] = precision.value
+    return op.Attention(query, keys, values, mask, scale=float(scores.scale), **attributes)
 
 
 def _dims(m: Match, value: ir.Value) -> tuple[Dim, ...] | None:

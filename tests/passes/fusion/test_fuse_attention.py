@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphopt.passes.fusion.fuse_attention import IS_EMPTY, NOT_OVER_KEYS, SHAPES_DIFFER
+from graphopt.passes.fusion.fuse_attention import IS_EMPTY, NOT_OVER_KEYS, SHAPES_DIFFER, TYPES_DIFFER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -260,6 +260,41 @@ def test_other_types(dtype):
         "float", dtype
     )
     rewrites(before, after, runs=dtype == "double")
+
+
+HALF = "float16[B,2,S,4] q, float16[B,2,T,4] k, float16[B,2,T,4] v"
+
+
+def wide_softmax(scores: str, weights: str = "w = Cast <to = 10> (x)") -> str:
+    return f"g ({HALF}) => (float16[B,2,S,4] y) {{ {KEYS} {scores} {weights}  y = MatMul (w, v) }}"
+
+
+def test_softmax_of_half_precision_scores_in_single_precision():
+    text = wide_softmax("p = MatMul (q, t)  s = Cast <to = 1> (p)  x = Softmax (s)")
+    after = f"g ({HALF}) => (float16[B,2,S,4] y) {{ y = Attention <scale = 1.0, softmax_precision = 1> (q, k, v) }}"
+    rewrites(text, after, runs=False)
+    model = model_from_text(text, opset=23)
+    original = model.clone()
+    run_pass(PASS, model)
+    feeds = random_feeds(original, SIZES[0])
+    (first,), (second,) = run(original, feeds), run(model, feeds)
+    assert np.abs(first.astype("f4") - second.astype("f4")).max() < 4e-3
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        "a = Cast <to = 1> (q)  b = Cast <to = 1> (t)  s = MatMul (a, b)  x = Softmax (s)",
+        "p = MatMul (q, t)  c = Cast <to = 1> (p)  s = Mul (c, 0.5)  x = Softmax (s)",
+    ],
+)
+def test_scores_that_are_wide_before_the_softmax(scores):
+    assert_rejects(PASS, wide_softmax(scores), TYPES_DIFFER, opset=23)
+
+
+def test_wide_softmax_that_others_use():
+    text = wide_softmax("p = MatMul (q, t)  s = Cast <to = 1> (p)  x = Softmax (s)")
+    assert_rejects(PASS, text.replace(" y) {", " y, float[B,2,S,T] x) {"), TYPES_DIFFER, opset=23)
 
 
 def test_half_precision_agrees():
