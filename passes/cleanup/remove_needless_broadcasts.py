@@ -40,6 +40,7 @@ def spread_operand(m: Match) -> ir.Value | Rejection | None:
     if m.opset < 8 or not any(m.editor.index.get(("", fill)) for fill in FILLS):
         return None
     rejection: Rejection | None = None
+    wanted = m.dims(m.output)
     for value in dict.fromkeys(node.inputs):
         if value is None or value.producer() is None or tensor_of(value) is not None:
             continue
@@ -47,7 +48,7 @@ def spread_operand(m: Match) -> ir.Value | Rejection | None:
         if narrow is None:
             continue
         dims = [_dims_of(m, narrow) if v is value else m.dims(v) for v in node.inputs if v is not None]
-        if _broadcast(dims) != m.dims(m.output):
+        if wanted is None or _broadcast(dims) != wanted:
             rejection = Rejection(SETS_THE_SHAPE, value)
             continue
         operand = _value_of(narrow)

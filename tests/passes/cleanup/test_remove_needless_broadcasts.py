@@ -120,3 +120,11 @@ def test_operators_that_broadcast_by_an_attribute_stay():
         }""",
         opset=6,
     )
+
+
+def test_a_fill_of_unknown_rank_stays():
+    assert_rejects(
+        "remove-needless-broadcasts",
+        "g (float x, int64[K] s) => (float[P,Q] y) { f = ConstantOfShape(s)  y = Add(x, f) }",
+        SETS_THE_SHAPE,
+    )
