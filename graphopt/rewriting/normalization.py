@@ -23,6 +23,7 @@ __all__ = [
     "normalized_sizes",
     "over_axes",
     "over_normalized",
+    "own_axes",
     "reduced_axes",
     "shifted_variance",
     "trailing_axes",
@@ -85,17 +86,24 @@ class Normalized:
 
 
 def normalized(m: Match) -> Normalized | Rejection:
+    """The own axes of a normalization, if their sizes are known."""
+    axes = own_axes(m)
+    if isinstance(axes, Rejection):
+        return axes
+    sizes = normalized_sizes(m, m["x"], axes)
+    return Normalized(axes, sizes) if sizes else Rejection(UNKNOWN_SIZE, m["x"])
+
+
+def own_axes(m: Match) -> tuple[int, ...] | Rejection:
     """The axes of "mean" and "variance", if "center" and "spread" have the shape of x but for those."""
-    x = m["x"]
-    axes, dims = reduced_axes(m, m.node("mean")), m.dims(x)
+    axes, dims = reduced_axes(m, m.node("mean")), m.dims(m["x"])
     if not axes or dims is None or axes != reduced_axes(m, m.node("variance")):
         return Rejection(AXES_DIFFER, m["mean"])
     kept: tuple[Dim, ...] = tuple(1 if i in axes else dim for i, dim in enumerate(dims))
     for name in ("center", "spread"):
         if m.dims(m[name]) != kept:
             return Rejection(AXES_DIFFER, m[name])
-    sizes = normalized_sizes(m, x, axes)
-    return Normalized(axes, sizes) if sizes else Rejection(UNKNOWN_SIZE, x)
+    return axes
 
 
 def reduced_axes(m: Match, reduction: ir.Node) -> tuple[int, ...] | None:
