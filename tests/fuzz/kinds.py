@@ -481,12 +481,10 @@ def attention(g: Draft) -> None:
     g.add("Reshape", [back, g.constant([0, 0, 4])], FLOAT, x.dims)
 
 
-INSIDE = (smooth_unary, with_number, binary, square, clip, reshape, transpose, any_reduction, linear)
+INSIDE = (smooth_unary, with_number, binary, square, clip, reshape, transpose, any_reduction)
 
 
 def branch(g: Draft) -> None:
-    if g.outer is not None:
-        return
     x = g.pick()
     condition = g.pick(BOOL, lambda v: v.dims == ())
     if condition is not None and g.among(True, False):
@@ -504,8 +502,6 @@ def branch(g: Draft) -> None:
 
 
 def loop(g: Draft) -> None:
-    if g.outer is not None:
-        return
     x = g.pick()
     state = Value(g.fresh("s"), FLOAT, x.dims)
     inner, result = body(g, state, g.integer(1, 3), INSIDE)
@@ -534,20 +530,14 @@ def loop(g: Draft) -> None:
 
 
 MOVEMENT = (transpose, reshape, squeeze, cut, concat, split, gather, pad, expand, tile, filled)
+PRODUCTS = (linear, product_of_values, convolution, pool, layer_norm, gelu, attention)
+# Rounding moves the answers of these a little, and those of no operator much.
 STEADY = (
-    *(smooth_unary, with_number, binary, square, clip, smooth_reduction, softmax, linear, convolution, pool),
-    *(layer_norm, gelu, attention, *MOVEMENT, branch, loop),
+    *(smooth_unary, with_number, binary, square, clip, smooth_reduction, softmax, *PRODUCTS, *MOVEMENT),
+    *(branch, loop),
 )
-EVERYTHING = (
-    *STEADY,
-    sharp_unary,
-    compare,
-    logic,
-    where,
-    cast,
-    integers,
-    any_reduction,
-    arg,
-    cumulative,
-    product_of_values,
+# Kernels of products and of long sums are chosen by what is constant: these are left out where bits count.
+EXACT = (
+    *(smooth_unary, sharp_unary, with_number, binary, square, clip, compare, logic, where, cast, integers),
+    *(any_reduction, arg, cumulative, softmax, *MOVEMENT, branch, loop),
 )
