@@ -265,9 +265,6 @@ class Driver:
             if not editor.raise_opset(entry.rule.opset):
                 return self._reject(entry, node, Rejection(f"{NEEDS_OPSET}: {entry.rule.opset}"))
             raise OpsetRaised
-        identity = editor.allow(entry.owner, entry.rule.name, node)
-        if identity is None:
-            return False
         with building(draft):
             built = entry.rule.replace(place, extra)
         if built is None or isinstance(built, Rejection):
@@ -281,6 +278,11 @@ class Driver:
         if stuck is not None:
             draft.discard()
             return self._reject(entry, node, Rejection(WOULD_NEED_IDENTITY, stuck))
+        # Asked last: most rules that look at every node of an operator build nothing.
+        identity = editor.allow(entry.owner, entry.rule.name, node)
+        if identity is None:
+            draft.discard()
+            return False
         editor.commit(draft, identity, place)
         self._watch()
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from types import EllipsisType
 from typing import Any, Protocol, overload
 
@@ -48,14 +48,21 @@ class Builds(Protocol):
 _builder: ContextVar[Builds | None] = ContextVar("graphopt_builder", default=None)
 
 
-@contextmanager
-def building(builder: Builds) -> Iterator[None]:
-    """Let `op.X(...)` make nodes of the graph that `builder` edits."""
-    token = _builder.set(builder)
-    try:
-        yield
-    finally:
-        _builder.reset(token)
+class building:  # noqa: N801 - used like a function
+    """Let `op.X(...)` make nodes of the graph that `builder` edits: `with building(draft): ...`."""
+
+    __slots__ = ("_builder", "_token")
+
+    def __init__(self, builder: Builds) -> None:
+        self._builder = builder
+        self._token: Token[Builds | None] | None = None
+
+    def __enter__(self) -> None:
+        self._token = _builder.set(self._builder)
+
+    def __exit__(self, *_: object) -> None:
+        assert self._token is not None
+        _builder.reset(self._token)
 
 
 @contextmanager
