@@ -28,6 +28,7 @@ __all__ = [
     "combined",
     "covers_keys",
     "fits",
+    "size_of",
 ]
 
 MASK_DOES_NOT_FIT = "the mask does not provably broadcast to the scores"
@@ -163,21 +164,21 @@ def _with_lengths(m: Match, mask: ir.Value, query: ir.Value, keys: ir.Value) -> 
         if known or isinstance(wanted, int):
             target.append([wanted if isinstance(wanted, int) else 1])
         else:
-            target.append(_length_of(m, wanted, source))
+            target.append(size_of(m, wanted, source, -2))
     if all(isinstance(part, list) for part in target):
         return op.Expand(mask, [d for part in target if isinstance(part, list) for d in part])
     parts = [part if isinstance(part, ir.Value) else constant(np.asarray(part, np.int64)) for part in target]
     return op.Expand(mask, op.Concat(*parts, axis=0) if len(parts) > 1 else parts[0])
 
 
-def _length_of(m: Match, wanted: Dim, source: ir.Value) -> ir.Value:
-    """A length as a vector of one; from a graph input where one has it, so that all layers share the node."""
+def size_of(m: Match, wanted: Dim, source: ir.Value, axis: int) -> ir.Value:
+    """An axis's size as a vector of one; of a graph input where one has it: all layers share the node."""
     graph = m.root.graph
     region = m.editor.regions.get(graph) if graph is not None else None
     if region is not None and region.function is None:
         for value in m.editor.model.graph.inputs:
             dims = m.dims(value) or ()
             if wanted in dims:
-                axis = dims.index(wanted)
-                return op.Shape(value, start=axis, end=axis + 1)
-    return op.Shape(source, start=-2, end=-1)
+                found = dims.index(wanted)
+                return op.Shape(value, start=found, end=found + 1)
+    return op.Shape(source, start=axis, end=axis + 1)

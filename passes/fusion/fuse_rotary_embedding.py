@@ -7,19 +7,22 @@ with c = Unsqueeze(Cos(Concat(f, f)), 1) and s likewise of Sin; x is (batch, hea
 (batch, length, h).
 
 The two halves of the angles are the same by construction (Concat(f, f)), so that one of them does. The halves
-of x are cut by two Slices or by a Split.
+of x are cut by two Slices or by a Split. Angles of positions that all batch items share are expanded, once
+for all layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import facts
 from graphopt.ir.attributes import axes_of
 from graphopt.ir.dims import if_not_empty
-from graphopt.rewriting import Match, Pass, Rejection, const, op, rule
+from graphopt.rewriting import Match, Pass, Rejection, const, constant, op, rule
+from graphopt.rewriting.attention_masks import size_of
 
 __all__ = ["FuseRotaryEmbedding"]
 
@@ -64,7 +67,8 @@ def halves(m: Match) -> Rejection | tuple[ir.Value, ir.Value]:
             return Rejection(NOT_DOUBLED, m[name])
         angles.append(value)
         shape = tuple(if_not_empty(d) for d in m.dims(m[name]) or ())
-        if shape != tuple(if_not_empty(d) for d in (dims[0], 1, *dims[2:])):
+        wanted = tuple(if_not_empty(d) for d in (dims[0], 1, *dims[2:]))
+        if shape not in (wanted, (1, *wanted[1:])):
             return Rejection(SHAPES_DIFFER, m[name])
     return angles[0], angles[1]
 
@@ -128,7 +132,18 @@ def _rebuilt(m: Match, value: ir.Value) -> ir.Value:
 @rotary_embedding.rewrite
 @rotary_embedding_of_split.rewrite
 def rotate(m: Match, angles: tuple[ir.Value, ir.Value]) -> ir.Value:
-    return op.RotaryEmbedding(m["x"], _rebuilt(m, angles[0]), _rebuilt(m, angles[1]))
+    x = m["x"]
+    return op.RotaryEmbedding(x, *(_of_batch(m, _rebuilt(m, a), x) for a in angles))
+
+
+def _of_batch(m: Match, half: ir.Value, x: ir.Value) -> ir.Value:
+    """Angles of one batch item, for all: runtimes want as many as x has."""
+    batch, found = (m.dims(x) or (None,))[0], m.dims(half)
+    if found is None or found[0] != 1 or batch is None or batch == 1:
+        return half
+    if isinstance(batch, int):
+        return op.Expand(half, [batch, 1, 1])
+    return op.Expand(half, op.Concat(size_of(m, batch, x, 0), constant(np.asarray([1, 1])), axis=0))
 
 
 @dataclass(frozen=True)

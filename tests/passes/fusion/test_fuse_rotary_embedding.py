@@ -142,8 +142,8 @@ def test_halves_of_the_angles_that_may_differ(angles):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("float[B,S,4] f", "float[1,S,4] f"),
         ("float[B,S,4] f", "float[C,S,4] f"),
+        ("float[B,S,4] f", "float[2,S,4] f"),
         ("float[B,S,4] f", "float[B,1,4] f"),
         ("float[B,2,S,8] x", "float[1,2,S,8] x"),
         ("float[B,S,4] f", "float[B,S,W] f"),
@@ -151,6 +151,19 @@ def test_halves_of_the_angles_that_may_differ(angles):
 )
 def test_angles_of_another_batch_or_length(old, new):
     assert_rejects(PASS, graph(head=HEAD.replace(old, new)), SHAPES_DIFFER, opset=23)
+
+
+def test_angles_that_all_batch_items_share():
+    head = HEAD.replace("float[B,S,4] f", "float[1,S,4] f")
+    count = "b = Shape <start = 0, end = 1> (x)  e = Concat <axis = 0> (b, [1, 1])"
+    after = (
+        f"c1 = Cos (f)  s1 = Sin (f)  {count}  c = Expand (c1, e)  {count.replace('b =', 'b2 =').replace('(b,', '(b2,').replace('e =', 'e2 =')}"
+        "  s = Expand (s1, e2)  y = RotaryEmbedding (x, c, s)"
+    )
+    rewrites(graph(head=head), f"{head} {{ {after} }}")
+    static = head.replace("[B,2", "[3,2")
+    after = "c1 = Cos (f)  s1 = Sin (f)  c = Expand (c1, [3, 1, 1])  s = Expand (s1, [3, 1, 1])"
+    rewrites(graph(head=static), f"{static} {{ {after} y = RotaryEmbedding (x, c, s) }}")
 
 
 def test_angles_lifted_elsewhere():
