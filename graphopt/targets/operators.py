@@ -14,7 +14,7 @@ class OperatorRow:
     Attributes:
         domain: Its domain.
         op_type: Its name.
-        release: The first release of the target that has it as written here.
+        release: The oldest release of the target that it is written for.
         dtypes: Element types of its main operand that there are kernels for.
         at_load: Whether the target writes it by itself when it loads a model: to write it changes no time.
     """

@@ -1,9 +1,11 @@
 """Attention with the projections of its queries, keys and values as onnxruntime's packed Attention.
 
-    before   Attention(x @ wq + bq, x @ wk + bk, x @ wv + bv, mask)
-    after    com.microsoft.Attention(x, [wq wk wv], [bq bk bv], mask)
+    before   Attention(x @ wq + bq, x @ wk + bk, x @ wv + bv)
+    after    com.microsoft.Attention(x, [wq wk wv], [bq bk bv])
 
-Seven operators become one. Measured against them with one thread: 0.94 to 1.01 of the time.
+Seven operators become one. Whole models with one thread take 0.99 (vit) and 1.00 (whisper) of the time without
+a mask, but 1.01 to 1.02 (bert, distilbert, roberta) with one: masked attention is packed only where
+`masked=true` asks for fewer operators.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, cons
 NOT_SELF_ATTENTION = "queries, keys and values are not projections of one value"
 NO_KERNEL = "the kernel has no counterpart of an input, output or attribute"
 MASK_SHAPE = "the mask is not provably (batch or 1, heads or 1, queries, keys) in float32"
+IS_MASKED = "packing is slower with a mask, and was not asked for"
 WEIGHT_IS_SHARED = "a weight has other uses: packing would store it twice"
 
 # Attributes that the packed operator has no counterpart of, at the values where none is needed.
@@ -60,6 +63,8 @@ def projected_attention(m: Match) -> ir.Value | Rejection | None:
     if not query.x is keys.x is parts[2].x or query.width != keys.width:
         return Rejection(NOT_SELF_ATTENTION, m.output)
     mask = node.inputs[3] if len(node.inputs) > 3 else None
+    if mask is not None and not getattr(m.options, "masked", False):
+        return Rejection(IS_MASKED, mask)
     if mask is not None and not _fits(m, mask, query.x, heads):
         return Rejection(MASK_SHAPE, mask)
     attributes: dict[str, object] = {"num_heads": heads, "scale": m.attribute(node, "scale")}
@@ -128,7 +133,13 @@ def _biases(parts: Sequence[Projection]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PackProjections(Pass):
-    """Pack the projections of queries, keys and values into onnxruntime's Attention."""
+    """Pack the projections of queries, keys and values into onnxruntime's Attention.
+
+    Attributes:
+        masked: Whether to pack where there is a mask too: fewer operators, up to 1.02 of the time.
+    """
+
+    masked: bool = False
 
     name = "pack-projections"
     family = "fusion"

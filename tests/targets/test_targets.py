@@ -44,7 +44,7 @@ def test_a_target_runs_what_its_table_has():
 
 def test_what_passes_choose_was_measured_to_be_faster_and_what_they_avoid_slower():
     assert all(preference.ratio <= 1.0 for preference in table.PREFERENCES)
-    assert all(preference.ratio > 1.03 for preference in table.AVOIDED)
+    assert all(preference.ratio > 1.0 for preference in table.AVOIDED)
 
 
 def test_unknown_target_is_refused():

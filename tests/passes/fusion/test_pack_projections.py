@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from graphopt.passes.fusion.pack_projections import (
+    IS_MASKED,
     MASK_SHAPE,
     NO_KERNEL,
     NOT_SELF_ATTENTION,
@@ -13,6 +14,7 @@ from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "pack-projections"
+MASKED = "pack-projections{masked=true}"
 TARGET = {"target": "onnxruntime", "domains": {"com.microsoft": 1}, "opset": 23, "exact": False}
 
 
@@ -80,7 +82,7 @@ def test_absent_biases_are_zeros_and_values_may_be_wider():
 def test_mask_is_added(mask):
     inputs = f"float[N,L,4] x, {mask} m"
     assert_rewrites(
-        PASS,
+        MASKED,
         before=graph(BIASED + "y = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v, m)", inputs),
         after=graph(
             packed(4, 4, 4) + f"y = com.microsoft.Attention <num_heads = 2> (x, w, {BIAS}, , , m)",
@@ -142,4 +144,9 @@ ATTENTION = "y = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v)"
     ],
 )
 def test_leaves_alone(text, reason):
-    assert_rejects(PASS, text, reason, opset=23, target="onnxruntime")
+    assert_rejects(MASKED, text, reason, opset=23, target="onnxruntime")
+
+
+def test_masked_attention_is_packed_on_request_only():
+    text = graph(BIASED + ATTENTION.replace("v)", "v, m)"), "float[N,L,4] x, float[N,1,L,L] m")
+    assert_rejects(PASS, text, IS_MASKED, opset=23, target="onnxruntime")
