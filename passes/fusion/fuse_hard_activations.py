@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.rewriting import Match, Pass, any_of, op, rule
 
-SIXTH = 1.0 / 6.0
+# In single precision, as attributes are.
+SIXTH = float(np.float32(1.0 / 6.0))
 
 
 def _is_sixth(alpha: object) -> bool:
