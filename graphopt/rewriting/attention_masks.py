@@ -29,6 +29,7 @@ __all__ = [
     "covers_keys",
     "fits",
     "size_of",
+    "summed",
 ]
 
 MASK_DOES_NOT_FIT = "the mask does not provably broadcast to the scores"
@@ -77,7 +78,15 @@ def covers_keys(m: Match, terms: Sequence[Term], keys: Dim) -> bool:
 def combined(
     m: Match, terms: Sequence[Term], query: ir.Value, keys: ir.Value, dtype: ir.DataType
 ) -> ir.Value | Rejection | None:
-    """The terms, innermost first, as one mask for the scores of `query` and `keys`; None without terms.
+    """The terms, innermost first, as one mask for the scores of `query` and `keys`; None without terms."""
+    mask = summed(m, terms, query, dtype)
+    return _with_lengths(m, mask, query, keys) if isinstance(mask, ir.Value) else mask
+
+
+def summed(
+    m: Match, terms: Sequence[Term], query: ir.Value, dtype: ir.DataType
+) -> ir.Value | Rejection | None:
+    """The terms as one mask that broadcasts to the scores.
 
     Over keys nothing is asked: the product with the values fails unless a mask has one, or all of them.
     """
@@ -95,7 +104,7 @@ def combined(
                 return Rejection(MASK_DOES_NOT_FIT, value)
         if isinstance(term, Chosen) and not absorbs(term.fill, dtype):
             return Rejection(FILL_IS_NO_MASK, value)
-    return _with_lengths(m, _sum(m, terms, dtype), query, keys)
+    return _sum(m, terms, dtype)
 
 
 def _array_of(term: Term) -> ir.Value:
