@@ -1,7 +1,9 @@
 """Attention within windows, each with a mask of its own.
 
-    before   Transpose(MatMul(Softmax(MatMul(q, k^T) * scale + mask), v))   (batch, windows, heads, length, size)
-    after    Reshape(Attention(q, k, v, mask))                         (batch * windows, length, heads * size)
+    before   Transpose(MatMul(Softmax(MatMul(q, k^T) * scale + mask), v))
+    after    Reshape(Attention(q, k, v, mask))
+
+Before: (batch, windows, heads, length, size); for Attention: (batch * windows, length, heads * size).
 
 q, k and v are made by Transposes that bring the heads before the length; Reshapes take their places, which
 join those that split the heads. A mask that differs between windows is repeated for each batch item.
@@ -85,7 +87,7 @@ def _joined(m: Match, value: ir.Value) -> ir.Value | None:
 
 
 def _mask(
-    m: Match, scores: Scores, weights: tuple[Dim, ...], dtype: ir.DataType
+    m: Match, scores: Scores, shape: tuple[Dim, ...], dtype: ir.DataType
 ) -> ir.Value | Rejection | None:
     """The mask as (heads, length, length), or (batch * windows, heads, length, length)."""
     mask = summed(m, scores.masks, scores.query, dtype)
@@ -93,13 +95,13 @@ def _mask(
         return mask
     dims = m.dims(mask) or ()
     batch, windows, heads = ((1,) * (5 - len(dims)) + dims)[:3]
-    last = _numbers(weights)[2:]
+    last = _numbers(shape)[2:]
     if batch == windows == 1:
         return op.Reshape(op.Expand(mask, last), [-1, *last])
     if not isinstance(heads, int):
         return Rejection(NOT_STATIC, mask)
-    numbers = constant(np.asarray([_numbers(weights)[0], 1, *last], np.int64))
-    target = op.Concat(size_of(m, weights[0], scores.query, 0), numbers, axis=0)
+    numbers = constant(np.asarray([_numbers(shape)[0], 1, *last], np.int64))
+    target = op.Concat(size_of(m, shape[0], scores.query, 0), numbers, axis=0)
     return op.Reshape(op.Expand(mask, target), [-1, heads, *last])
 
 
