@@ -90,7 +90,8 @@ class _Conversion:
 
     def outputs(self, node: ir.Node, opset: int) -> None:
         # A model that goes from half precision up to float32 does so on purpose.
-        is_upward = node.op_type == "Cast" and self.editor.facts.dtype(node.inputs[0]) == self.narrow
+        source = node.inputs[0] if node.op_type == "Cast" else None
+        is_upward = source is not None and self.editor.facts.dtype(source) == self.narrow
         if node in self.kept or is_upward:
             return
         for i, value in enumerate(node.outputs):

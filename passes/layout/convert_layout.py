@@ -10,6 +10,7 @@ ones it began with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -57,7 +58,7 @@ class ConvertLayout(Pass):
             editor.adopt(editor.model)
 
 
-def _named(values: list[ir.Value], name: str) -> ir.Value:
+def _named(values: Sequence[ir.Value], name: str) -> ir.Value:
     for value in values:
         if value.name == name:
             return value

@@ -42,7 +42,7 @@ def _one_scale(m: Match, node: ir.Node) -> Quantization | None:
     found = quantization(node, m.facts)
     if found is None or found.axis is not None or found.wide != ir.DataType.FLOAT:
         return None
-    return found if np.isfinite(found.scale).all() and (found.scale > 0).all() else None
+    return found if 0.0 < float(found.scale.reshape(()).item()) < np.inf else None
 
 
 @rule_on("QuantizeLinear", depth=2)
