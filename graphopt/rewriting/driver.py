@@ -204,7 +204,7 @@ class Driver:
                 now = self.editor.clock
                 continue
             node, waiting = item
-            if not self.editor.where.holds(node):
+            if not self.editor.where.is_open(node):
                 continue
             for entry in waiting:
                 start = clock()

@@ -67,6 +67,14 @@ class ModelIndex:
         """Whether a node is in the model: one may be left in the body of a node that went."""
         return self.region_of(node) is not None
 
+    def is_open(self, node: ir.Node) -> bool:
+        """Whether rules may look at a node: it is in the model, and no call decides what its attributes are.
+
+        In a function that takes attributes every default that a rule assumes could be another at a call.
+        """
+        region = self.region_of(node)
+        return region is not None and (region.function is None or not region.function.attributes)
+
     def opset_at(self, node: ir.Node) -> int:
         """The default domain's version where a node stands."""
         region = self.region_of(node)

@@ -88,10 +88,10 @@ def _is_alias(node: ir.Node) -> bool:
 
 
 def _may_fold(m: Match) -> bool:
-    """Whether the node is pure, has no body, no attribute of a function, and makes tensors."""
+    """Whether the node is pure, has no body, and makes tensors."""
     node = m.root
     entry = facts.lookup(node)
-    if entry is None or not entry.pure or _is_bound_by_call(node) or bodies(node):
+    if entry is None or not entry.pure or bodies(node):
         return False
     needed = _needed(node)
     return bool(needed) and all(type(m.facts.of(v)) is TensorFact for v in needed)
@@ -109,12 +109,7 @@ def _known_elements(m: Match) -> Results:
             array = known_array(m.facts.of(value))
             if array is not None:
                 found[value] = array
-    return found if found and facts.is_pure(m.root) and not _is_bound_by_call(m.root) else {}
-
-
-def _is_bound_by_call(node: ir.Node) -> bool:
-    """Whether an attribute is one of the function that the node is in."""
-    return any(a.is_ref() for a in node.attributes.values())
+    return found if found and facts.is_pure(m.root) else {}
 
 
 def _computed(m: Match, needed: Sequence[ir.Value]) -> Results | Rejection:

@@ -326,3 +326,17 @@ def test_what_is_left_in_the_body_of_a_node_that_went_is_not_looked_at():
     trace = run_pass("(inline-if,fold-constants)", model)
     assert operators_of(model) == ["Relu"]
     assert not trace.faults
+
+
+def test_functions_that_take_attributes_are_left_alone():
+    model = model_from_text(
+        """<ir_version: 10, opset_import: ["": 18, "my": 1]>
+        g (float[N,1,1] x) => (float y) { a = my.f <axis = 1> (x)  b = my.h(a)  y = ReduceMax(b) }
+        <domain: "my", opset_import: ["": 18]>
+        f <axis> (v) => (w) { a = Neg(v)  b = Neg(a)  w = Softmax <axis: int = @axis> (b) }
+        <domain: "my", opset_import: ["": 18]>
+        h (v) => (w) { a = Neg(v)  b = Neg(a)  w = Abs(b) }"""
+    )
+    run_pass("remove-double-negation-for-test", model)
+    inner = {name: [node.op_type for node in function] for (_, name, _), function in model.functions.items()}
+    assert inner == {"f": ["Neg", "Neg", "Softmax"], "h": ["Abs"]}

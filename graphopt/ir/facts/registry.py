@@ -154,7 +154,9 @@ class InferenceContext:
         if attr is None:
             return default
         if attr.ref_attr_name is not None:
-            bound = None if self._binding is None else self._binding.get(attr.ref_attr_name)
+            if self._binding is None:
+                raise ValueError(f"attribute '{name}' is what a call of the function says")
+            bound = self._binding.get(attr.ref_attr_name)
             return default if bound is None or bound.value is None else bound.value
         return default if attr.value is None else attr.value
 

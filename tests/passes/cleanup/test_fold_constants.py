@@ -148,9 +148,8 @@ f <to, axis> (x) => (y) {{ {body} }}
 
 
 def test_folds_in_functions_as_constant_nodes():
-    model = model_from_text(
-        FUNCTION.format(body="""a = Constant <value = float[1] {2.0}> () b = Mul(a, a) y = Mul(x, b)""")
-    )
+    body = "a = Constant <value = float[1] {2.0}> ()  b = Mul(a, a)  y = Mul(x, b)"
+    model = model_from_text(FUNCTION.format(given="", taken="", body=body))
     run_pass(PASS, model)
     (function,) = model.functions.values()
     assert [node.op_type for node in function if node.op_type != "Constant"] == ["Mul"]
@@ -158,11 +157,8 @@ def test_folds_in_functions_as_constant_nodes():
 
 
 def test_what_a_call_binds_is_not_folded():
-    model = model_from_text(
-        FUNCTION.format(
-            body="""a = Constant <value = int64[1] {2}> () b = Cast <to: int = @to> (a) y = Mul(x, b)"""
-        )
-    )
+    body = "a = Constant <value = int64[1] {2}> ()  b = Cast <to: int = @to> (a)  y = Mul(x, b)"
+    model = model_from_text(FUNCTION.format(given="<to = 1>", taken="<to>", body=body))
     assert not run_pass(PASS, model).firings
 
 
