@@ -113,6 +113,8 @@ def _of_source(movement: Movement) -> tuple[int, ...] | None:
         return None
     ones = [axis for axis, dim in enumerate(movement.source) if dim == 1]
     moved = [axis for block in order for axis in members[block]]
+    if len(moved) + len(ones) < len(movement.source):
+        return None  # Beside a dim of 0 others may belong to no block.
     # Dims of 1 go wherever the result has its own; where it has not as many, they go first.
     wanted = movement.result
     if len(wanted) == len(movement.source) and sum(dim == 1 for dim in wanted) == len(ones):

@@ -271,3 +271,12 @@ def test_cost_grows_with_the_graph():
     )
     run_pass(PASS, model)
     assert "Transpose" not in operators_of(model)
+
+
+def test_an_axis_cut_to_nothing_is_no_fault():
+    # Beside a dim of 0 no other can be told by how many elements it has.
+    text = """g (float[1,N,4] x) => (float[a,b,c,d] y, float[e,f,g,h] z) {
+      s = Slice (x, [1], [1], [1])  r = Reshape (s, [0,0,2,2])
+      t = Transpose <perm = [0,2,1,3]> (r)  y = Relu (t)
+      u = Transpose <perm = [0,2,3,1]> (r)  z = Neg (u) }"""
+    leaves(text, sizes=[{}])
