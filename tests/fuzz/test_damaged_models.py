@@ -74,6 +74,7 @@ def test_undamaged_models_are_taken(name: str) -> None:
 @settings(suppress_health_check=IGNORED)
 @given(model=damaged_messages())
 def test_damaged_messages(model: onnx.ModelProto) -> None:
+    note(str(model))
     check(model.SerializeToString())
 
 
