@@ -6,6 +6,7 @@ import pytest
 from graphopt.passes.fusion.fuse_attention import NOT_OVER_KEYS
 
 from graphopt.rewriting.attention_masks import FILL_IS_NO_MASK, MASK_DOES_NOT_FIT
+from graphopt.rewriting.attention_scores import SCALED_SUM
 from graphopt.testing import (
     assert_rejects,
     assert_rewrites,
@@ -184,6 +185,15 @@ def test_stacked_masks(scores, mask):
         graph(f"{computed} p = MatMul (q, t)  {scores}", more=more, values=FILLS),
         f"{head(more)} {FILLS} {{ {computed} {mask} y = Attention <scale = {scale}> (q, k, v, m) }}",
     )
+
+
+def test_sum_that_is_scaled_stays_for_onnxruntime():
+    text = graph("p = MatMul (q, t)  a = Add (p, n)  s = Mul (a, 0.5)", more="float[S,T] n")
+    assert_rejects(PASS, text, SCALED_SUM, opset=23, target="onnxruntime")
+    text = graph("p = MatMul (q, t)  a = Mul (p, 0.5)  s = Add (a, n)", more="float[S,T] n")
+    model = model_from_text(text, opset=23)
+    run_pass(PASS, model, target="onnxruntime")
+    assert operators_of(model) == ["Mul", "Attention"]
 
 
 def test_chosen_mask_under_a_scale_stays():
