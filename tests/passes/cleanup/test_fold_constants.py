@@ -141,9 +141,9 @@ def test_folds_in_bodies_with_constants_from_outside():
 
 
 FUNCTION = """<ir_version: 10, opset_import: ["": 18, "my": 1]>
-g (float[N] x) => (float[N] y) {{ y = my.f <to = 1, axis = 1> (x) }}
+g (float[N] x) => (float[N] y) {{ y = my.f {given} (x) }}
 <domain: "my", opset_import: ["": 18]>
-f <to, axis> (x) => (y) {{ {body} }}
+f {taken} (x) => (y) {{ {body} }}
 """
 
 
