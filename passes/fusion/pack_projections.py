@@ -3,8 +3,8 @@
     before   Attention(x @ wq + bq, x @ wk + bk, x @ wv + bv)
     after    com.microsoft.Attention(x, [wq wk wv], [bq bk bv])
 
-Seven operators become one. Whole models with one thread take 0.99 (vit) and 1.00 (whisper) of the time with no
-mask, but 1.01 to 1.02 (bert, distilbert, roberta) with one: masked attention is packed only where
+Seven operators become one. Whole models with one thread take 0.99 (vit) and 1.00 (whisper) of the time if
+there is no mask, but 1.01 to 1.02 (bert, distilbert, roberta) with one: that is packed only where
 `masked=true` asks for fewer operators.
 """
 
