@@ -28,7 +28,8 @@ NOT_TAKEN = "what follows the attention can't take the values' bias"
 def _biased(m: Match, value: ir.Value | None) -> tuple[ir.Value, Affine] | None:
     """The value without the vector that is added to each of its rows, and that vector."""
     node = None if value is None else value.producer()
-    if value is None or node is None or node.graph is not m.root.graph or not m.has_one_consumer(value):
+    # The sum may stand in a graph around this one: what it adds to is known here too.
+    if value is None or node is None or not m.has_one_consumer(value):
         return None
     if node.op_type not in ("Add", "Sub") or m.rank(value) != 3:
         return None

@@ -4,7 +4,8 @@
     after    Conv3x3(x)
 
 A training-time network such as RepVGG has such branches. A value itself, or an affine map of it a channel,
-is a convolution with one tap; weights of fewer taps are placed among those of more.
+is a convolution with one tap; weights of fewer taps are placed among those of more. The value may be added
+beside Transposes that lead to the convolution and back.
 """
 
 from __future__ import annotations
@@ -75,6 +76,36 @@ def _copy(m: Match, value: ir.Value, other: _Branch) -> _Branch | None:
     bias = np.broadcast_to(affine.shift, (channels,)).astype(dtype) if affine.has_shift else None
     taps = weight.reshape((channels, width) + (1,) * len(geometry.taps)).astype(dtype)
     return _Branch(other.source, geometry, taps, bias)
+
+
+def _transposed(m: Match, value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | None:
+    """What a value is a transpose of, and how."""
+    node = None if value is None else value.producer()
+    if node is None or node.op_type != "Transpose" or node.domain != "" or node.inputs[0] is None:
+        return None
+    perm = m.attribute(node, "perm")
+    return (node.inputs[0], perm) if isinstance(perm, tuple) else None
+
+
+@rule_on("Add", depth=4)
+def sum_with_transposed_convolution(m: Match) -> ir.Value | Rejection | None:
+    """Add(x, Transpose(Conv(Transpose(x), w))) -> Transpose(Conv(Transpose(x), w + 1))."""
+    for value, other in (m.root.inputs, m.root.inputs[::-1]):
+        outer = _transposed(m, value)
+        if outer is None or value is None or not m.has_one_consumer(value):
+            continue
+        one = _convolution(m, outer[0])
+        inner = None if one is None else _transposed(m, one.source)
+        if one is None or inner is None or inner[0] is not other:
+            continue
+        if tuple(inner[1][axis] for axis in outer[1]) != tuple(range(len(outer[1]))):
+            return Rejection(OTHER_GEOMETRY, value)
+        same = _copy(m, one.source, one)
+        geometry = None if same is None else joined(one.geometry, same.geometry)
+        if same is None or geometry is None or geometry.taps != one.geometry.taps:
+            return Rejection(OTHER_GEOMETRY, value)
+        return op.Transpose(_built(one, same, geometry), perm=list(outer[1]))
+    return None
 
 
 @rule_on("Add", depth=3)
@@ -154,4 +185,4 @@ class MergeParallelConvolutions(Pass):
     stage = "fuse"
     level = 2
     bound = "float32 within a few units in the last place of the products: the weights are added first"
-    rules = (sum_of_convolutions,)
+    rules = (sum_of_convolutions, sum_with_transposed_convolution)

@@ -72,3 +72,18 @@ def test_keys_that_are_given_on():
     head = HEAD.replace(" y)", " y, float[B,2,T,2] r)")
     nodes = f"e = Add (k, b)  a, r = Attention <{HEADS}> (q, e, v)  {OUT}"
     assert_rejects(PASS, f"g {head} <{CONSTANTS}> {{ {nodes} }}", KEEPS_KEYS, opset=23)
+
+
+def test_keys_from_around_a_body():
+    head = "g (bool n, float[B,S,4] q, float[B,T,4] k, float[B,T,4] v) => (float[B,S,4] y)"
+    other = "else_branch = f () => (float[B,S,4] s) { s = Relu (q) }>"
+    attention = f"r = Attention <{HEADS}>"
+    assert_rewrites(
+        PASS,
+        f"{head} <{CONSTANTS}> {{ e = Add (k, b)  "
+        f"y = If (n) <then_branch = t () => (float[B,S,4] r) {{ {attention} (q, e, v) }}, {other} }}",
+        f"{head} {{ y = If (n) <then_branch = t () => (float[B,S,4] r) {{ {attention} (q, k, v) }}, {other} }}",
+        opset=23,
+        exact=False,
+        sizes=SIZES,
+    )

@@ -67,6 +67,17 @@ def test_windows_of_other_padding():
     )
 
 
+def test_value_beside_a_transposed_depthwise_convolution():
+    there, back = "t = Transpose <perm = [0,2,1]> (x)", "u = Transpose <perm = [0,2,1]> (c)"
+    merges(
+        "float[2,1,3] v = {1,2,3,4,5,6}",
+        f"{there}  c = Conv <group = 2, pads = [1,1]> (t, v)  {back}  y = Add (u, x)",
+        "float[2,1,3] v = {1,3,3,4,6,6}",
+        f"{there}  c = {conv(3, [1, 1], inputs='t, v', group=2)}  {back.replace('u =', 'y =')}",
+        head="(float[N,L,2] x) => (float[N,L,2] y)",
+    )
+
+
 A = "a = Conv <pads = [1,1]> (x, v)"
 ONE = "b = Conv (x, w)"
 
@@ -77,6 +88,8 @@ ONE = "b = Conv (x, w)"
         (f"r = Relu (x)  {A}  b = Conv (r, w)  y = Add (a, b)", NOT_LINEAR),
         (f"{A}  {ONE}  c = Relu (b)  d = Mul (b, c)  y = Add (a, b)", NOT_LINEAR),
         (f"{A}  b = Neg (x)  c = Relu (b)  y = Add (a, c)", NOT_LINEAR),
+        ("t = Transpose <perm = [2,1,0]> (x)  c = Conv <pads = [1,1]> (t, v)  k = Transpose <perm = [1,0,2]> (c)  "
+         "y = Add (k, x)", OTHER_GEOMETRY),
         # Shorter by its window: this is a broadcast, or an error.
         (f"a = Conv (x, v)  {ONE}  y = Add (a, b)", OTHER_GEOMETRY),
         ("a = Conv (x, v)  y = Add (a, x)", OTHER_GEOMETRY),
