@@ -203,12 +203,14 @@ def _cost_sizes(
 
 
 def _source(model: str | Path | ir.Model | onnx.ModelProto) -> tuple[ir.Model, Path | None]:
-    if isinstance(model, str | Path):
-        return load(model), Path(model)
-    if isinstance(model, ir.Model):
-        verify_structure(model)
-        return model, None
-    return from_proto(model), None
+    path = Path(model) if isinstance(model, str | Path) else None
+    if path is not None:
+        source = load(path)
+    else:
+        source = model if isinstance(model, ir.Model) else from_proto(model)  # type: ignore[arg-type]
+    # Loading has looked at names alone; rules rely on what operators are given.
+    verify_structure(source)
+    return source, path
 
 
 def _prepared(

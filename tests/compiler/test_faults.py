@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import onnx
 import onnx_ir as ir
 import pytest
 
 from graphopt.compiler import optimize
+from graphopt.errors import ModelError
 from graphopt.rewriting import Match, Pass, Scope, op, rule_on
 from graphopt.testing import model_from_text, operators_of, run_pass
 
@@ -73,3 +75,17 @@ def test_costs_are_estimated_on_request_only():
     assert report.flops.before is not None and report.flops.before >= 2 * 2 * 2 * 5 * 5 * 16
     assert report.sizes == {"B": 2} and report.peak_bytes.after < report.peak_bytes.before
     assert optimize(model, costs=True).report.sizes["B"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("old", "damaged", "what"),
+    [
+        ('"" : 18', '"other" : 18', "no opset of domain 'ai.onnx' is imported"),
+        ("Relu (x)", "Rilu (x)", "operator Rilu is not in opset 18"),
+        ("Relu (x)", "Relu <axis = 1> (x)", "has no attribute 'axis'"),
+    ],
+)
+def test_an_invalid_model_is_refused_before_it_is_rewritten(old: str, damaged: str, what: str) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 18]> g (float[N] x) => (float[N] y) { y = Relu (x) }'
+    with pytest.raises(ModelError, match=what):
+        optimize(onnx.parser.parse_model(text.replace(old, damaged)))
