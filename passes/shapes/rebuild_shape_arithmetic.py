@@ -50,7 +50,7 @@ class RebuildShapeArithmetic(Pass):
             scope.raise_opset(SHAPE_SLICES_SINCE)
         anchor = chosen[0][0].value.producer() if chosen else None
         if anchor is not None and scope.fire(anchor, "rebuild"):
-            _build(scope, list(region.places), chosen)
+            _build(scope, region, chosen)
 
 
 def _terms(region: ShapeRegion, search: TermSearch) -> dict[int, Term]:
@@ -120,10 +120,10 @@ def _cheaper_than_old(region: ShapeRegion, terms: dict[int, Term]) -> tuple[list
     return [(region.wants[i], term) for i, term in new.items()], count
 
 
-def _build(scope: Scope, order: list[ir.Node], chosen: list[tuple[Want, Term]]) -> None:
+def _build(scope: Scope, region: ShapeRegion, chosen: list[tuple[Want, Term]]) -> None:
     """Make all terms, hand them to those who take them, drop the old nodes."""
     editor = scope.editor
-    builder = TermBuilder(editor, order)
+    builder = TermBuilder(editor, list(region.places))
     named: set[ir.Value] = set()
     for want, term in chosen:
         value = builder.value(term, like=want.value.producer())
@@ -136,7 +136,7 @@ def _build(scope: Scope, order: list[ir.Node], chosen: list[tuple[Want, Term]]) 
             name = want.value.name
             want.value.name = editor.names.unique(f"{name}_was")
             value.name = name
-    for want, _ in chosen:
-        producer = want.value.producer()
-        if producer is not None and producer.graph is not None:
-            scope.remove(producer)
+    # Dead ones too: they hold on to what others no longer need.
+    for node in reversed(region.nodes):
+        if node.graph is not None and not any(v.uses() or v.is_graph_output() for v in node.outputs):
+            scope.remove(node)
