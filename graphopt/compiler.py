@@ -204,10 +204,12 @@ def _cost_sizes(
 
 def _source(model: str | Path | ir.Model | onnx.ModelProto) -> tuple[ir.Model, Path | None]:
     path = Path(model) if isinstance(model, str | Path) else None
-    if path is not None:
-        source = load(path)
+    if isinstance(model, str | Path):
+        source = load(model)
+    elif isinstance(model, ir.Model):
+        source = model
     else:
-        source = model if isinstance(model, ir.Model) else from_proto(model)  # type: ignore[arg-type]
+        source = from_proto(model)
     # Loading has looked at names alone; rules rely on what operators are given.
     verify_structure(source)
     return source, path
