@@ -100,6 +100,15 @@ def test_every_builtin_pass_is_documented_and_named_after_its_file():
         assert cls.family == cls.__module__.split(".")[2], cls
         assert cls.summary().endswith("."), f"{cls.name}: the summary is a sentence"
         assert cls.stage in ("open", "simplify", "fuse", "attention", "target", "finish", "on-request")
-        assert cls.level >= 2 or not cls.bound, f"{cls.name} is not exact, so it can't be at level 1"
+        at_level_1 = cls.level == 1 and cls.stage != "on-request"
+        assert not (at_level_1 and cls.bound), f"{cls.name} is not exact, so it can't be at level 1"
         for found in cls.rules:
             assert found.summary, f"{cls.name}/{found.name} has no line before -> after"
+
+
+def test_pass_that_is_wanted_again_opens_and_ends_the_default_pipeline():
+    groups = [str(group) for group in pipeline.default(1, "onnx").groups]
+    places = [i for i, group in enumerate(groups) if group == "merge-initializers"]
+    joint = [i for i, group in enumerate(groups) if group.startswith("(")]
+    assert len(places) == 2 and places[0] < joint[0] and joint[-1] < places[1]
+    assert groups.index("remove-unused-initializers") > places[1]
