@@ -43,6 +43,7 @@ class Pass:
         family: cleanup, shapes, movement, algebra, fusion, control_flow, quantization or layout.
         rules: What the driver applies to a fixed point; or leave it empty and override `run`.
         stage: Where the default pipelines have it; "on-request": only where it is named.
+        again: Whether a pass of stage "open" runs at the end, too.
         level: The lowest -O level that has it.
         targets: The targets that it is for; empty: all of them.
         bound: What may change in the answers ("" for bit-exact passes), in words.
@@ -54,6 +55,7 @@ class Pass:
     family: ClassVar[str] = ""
     rules: ClassVar[tuple[Rule, ...]] = ()
     stage: ClassVar[Stage] = "simplify"
+    again: ClassVar[bool] = False
     level: ClassVar[int] = 1
     targets: ClassVar[tuple[str, ...]] = ()
     bound: ClassVar[str] = ""

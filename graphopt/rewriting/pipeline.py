@@ -144,5 +144,6 @@ def default(level: int, target: str, added: Iterable[type[Pass]] = ()) -> Pipeli
             joint += stages[stage]
             groups.append(Group(joint))
     # What the last passes leave is cleaned up after them.
-    groups += [Group((p,)) for p in sorted(stages["finish"], key=lambda p: p.family == "cleanup")]
+    last = (*stages["finish"], *(p for p in stages["open"] if p.again))
+    groups += [Group((p,)) for p in sorted(last, key=lambda p: (p.family == "cleanup", p.name))]
     return Pipeline(tuple(groups))

@@ -3,8 +3,9 @@
     before   w1, w2 equal; MatMul(x, w1), MatMul(y, w2)
     after    MatMul(x, w1), MatMul(y, w1)
 
-An initializer that is an input too can be another one at run time, and one that is an output has a name to
-keep: both stay.
+It runs first, so that what is computed from equal ones is seen to be equal, and last, since passes make equal
+ones of different ones. An initializer that is an input too can be another one at run time, and one that is
+an output has a name to keep: both stay.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class MergeInitializers(Pass):
     name = "merge-initializers"
     family = "cleanup"
     stage = "open"
+    again = True
 
     def run_model(self, editor: Editor) -> None:
         """Bodies have none left: `lift-constants` brings theirs to the main graph."""
