@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
+from graphopt.ir.affine import FLOAT_TYPES
 from graphopt.ir.attributes import axes_of
 from graphopt.ir.dims import Dim
 from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
@@ -183,6 +184,29 @@ def sum_over_count(m: Match) -> ir.Value | Rejection | None:
     return None
 
 
+@rule_on("ReduceSum", depth=2)
+def sum_of_weighted(m: Match) -> ir.Value | Rejection | None:
+    """ReduceSum(Mul(x, weights), axes=[-1]) -> MatMul(x, weights)."""
+    reduction, value = _reduction(m, m.output), m.root.inputs[0]
+    product = None if value is None else value.producer()
+    if reduction is None or value is None or product is None or product.op_type != "Mul" or product.domain:
+        return None
+    rank = len(reduction.dims)
+    if reduction.axes != (rank - 1,) or rank < 2 or m.dtype(value) not in FLOAT_TYPES:
+        return None
+    for x, given in (product.inputs, product.inputs[::-1]):
+        tensor, size = m.tensor(given), reduction.dims[-1]
+        if tensor is None or x is None or not isinstance(size, int) or size < 2:
+            continue
+        if tensor.size != size or constants.shape_of(tensor)[-1:] != (size,) or m.dims(x) != reduction.dims:
+            return None
+        if not m.has_one_consumer(value):
+            return Rejection(HAS_OTHER_CONSUMERS, value)
+        weights = np.asarray(tensor.numpy()).reshape((size, 1) if reduction.keeps else (size,))
+        return op.MatMul(x, weights)
+    return None
+
+
 @dataclass(frozen=True)
 class MergeReductions(Pass):
     """Merge reductions with the reshape, scaling or reduction that follows them."""
@@ -191,4 +215,10 @@ class MergeReductions(Pass):
     family = "algebra"
     level = 2
     bound = "float32 within a few units in the last place: sums are taken in another order"
-    rules = (reshaped_reduction, reduction_of_reshaped, reduction_of_reduction, sum_over_count)
+    rules = (
+        reshaped_reduction,
+        reduction_of_reshaped,
+        reduction_of_reduction,
+        sum_over_count,
+        sum_of_weighted,
+    )

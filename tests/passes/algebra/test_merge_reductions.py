@@ -79,6 +79,18 @@ def test_sum_over_its_count(scale):
     )
 
 
+@pytest.mark.parametrize(("keeps", "shape", "made"), [(0, "3", "N,4"), (1, "3,1", "N,4,1")])
+def test_sum_of_weighted_elements(keeps, shape, made):
+    assert_rewrites(
+        PASS,
+        f"g (float[N,4,3] x) => (float[{made}] y) <float[1,3] w = {{1,2,3}}> "
+        f"{{ a = Mul (w, x)  y = ReduceSum <keepdims = {keeps}> (a, [-1]) }}",
+        f"g (float[N,4,3] x) => (float[{made}] y) <float[{shape}] w = {{1,2,3}}> {{ y = MatMul (x, w) }}",
+        exact=False,
+        sizes=[{"N": 2}, {"N": 0}],
+    )
+
+
 @pytest.mark.parametrize(
     ("head", "nodes", "reason"),
     [
@@ -96,6 +108,8 @@ def test_sum_over_its_count(scale):
         ("(float[N,4,3] x) => (float[N,1,3] y)", "a = ReduceSum (x, [1])  y = Div (a, 3.0)", None),
         ("(float[N,H,3] x) => (float[N,1,3] y)", "a = ReduceSum (x, [1])  y = Div (a, 4.0)", None),
         ("(float[N,4,3] x) => (float[N,1,3] y)", "a = ReduceSum (x, [1])  y = Div (4.0, a)", None),
+        ("(float[N,4,3] x) => (float[N,1,3] y)", "a = Mul (x, [1.0, 2.0, 3.0])  y = ReduceSum (a, [1])", None),
+        ("(float[N,4,3] x) => (float[N,4,1] y)", "a = Mul (x, [2.0])  y = ReduceSum (a, [2])", None),
     ],
 )  # fmt: skip
 def test_leaves_alone(head, nodes, reason):
