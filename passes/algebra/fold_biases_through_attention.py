@@ -31,16 +31,19 @@ def _biased(m: Match, value: ir.Value | None) -> tuple[ir.Value, Affine] | None:
     # The sum may stand in a graph around this one: what it adds to is known here too.
     if value is None or node is None or not m.has_one_consumer(value):
         return None
-    if node.op_type not in ("Add", "Sub") or m.rank(value) != 3:
+    if node.op_type not in ("Add", "Sub") or m.rank(value) not in (3, 4):
         return None
     found = affine_of(node, m.facts)
-    if found is None or found[1].has_scale or found[1].axis not in (None, 2):
+    if found is None or found[1].has_scale or found[1].axis not in (None, (m.rank(value) or 0) - 1):
         return None
     return found
 
 
 def _repeated(m: Match, bias: Affine) -> Affine | None:
     """The bias as it comes out: each head of values serves as many heads of queries."""
+    if m.rank(m.output) == 4:
+        # The heads have an axis to themselves, and the bias is the same for all of them.
+        return bias
     heads, groups = m.attribute(m.root, "q_num_heads"), m.attribute(m.root, "kv_num_heads")
     if not isinstance(heads, int) or not isinstance(groups, int) or groups < 1 or heads % groups:
         return None

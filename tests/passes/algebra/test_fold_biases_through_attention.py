@@ -68,6 +68,16 @@ def test_leaves_alone(nodes, reason):
     assert_rejects(PASS, f"g {HEAD} <{CONSTANTS}> {{ {nodes} }}", reason, opset=23)
 
 
+def test_heads_on_an_axis():
+    head = "(float[B,1,S,4] q, float[B,1,T,4] k, float[B,1,T,4] v) => (float[B,S,1] y)"
+    folds(
+        f"e = Add (k, b)  f = Add (v, c)  r = Attention (q, e, f)  a = Squeeze (r, [1])  {OUT}",
+        f"r = Attention (q, k, v)  a = Squeeze (r, [1])  {OUT}",
+        "float[4,1] w = {1,2,3,4}, float[1] d = {35}",
+        head=head,
+    )
+
+
 def test_keys_that_are_given_on():
     head = HEAD.replace(" y)", " y, float[B,2,T,2] r)")
     nodes = f"e = Add (k, b)  a, r = Attention <{HEADS}> (q, e, v)  {OUT}"
