@@ -10,7 +10,7 @@ import pytest
 from graphopt.errors import MismatchError, UsageError
 from graphopt.testing import model_from_text
 from graphopt.verification import Verifier
-from graphopt.verification.verify import QUANTIZED_NOTE
+from graphopt.verification.verify import NEVER_RUN_NOTE, QUANTIZED_NOTE
 
 RELU = "g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }"
 TYPES = ["float", "double", "float16", "bfloat16", "int32", "int64", "uint8", "int8", "bool", "string"]
@@ -293,3 +293,15 @@ def test_no_data_and_broken_data_are_named(tmp_path):
     broken.write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(UsageError, match=r"not an \.npz file"):
         Verifier(model_from_text(RELU), data=broken).prepare()
+
+
+def test_dims_that_a_loop_that_does_not_run_leaves_open_are_not_compared():
+    text = """g (float[N] w, float[4] x) => (float[a,b] y) {{
+        s = Shape (w)  n = Squeeze (s)
+        y = Loop (n, , x) <body = b (int64 i, bool c, float[{0}] r) => (bool d, float[{0}] t, float[{0}] o)
+            {{ d = Identity (c)  t = Neg (r)  o = Relu (t) }}> }}""".replace("y = Loop", "z, y = Loop")
+    found = Verifier(model_from_text(text.format("k"))).check(model_from_text(text.format("4")))
+    assert found.status == "verified"
+    assert NEVER_RUN_NOTE.format("y") in found.notes
+    wrong = model_from_text(text.format("4").replace("Relu", "Exp"))
+    assert Verifier(model_from_text(text.format("k"))).check(wrong).status == "mismatch"
