@@ -43,11 +43,14 @@ def find_duplicates(tensors: Sequence[ir.TensorProtocol]) -> list[tuple[int, ...
     for alike in candidates.values():
         if len(alike) < 2:
             continue
-        sampled: dict[Hashable, list[int]] = {}
+        sampled: dict[bytes, list[int]] = {}
         for index in alike:
             sampled.setdefault(_samples(tensors[index]), []).append(index)
-        for same in sampled.values():
-            groups.extend(_equal(tensors, same))
+        for samples, same in sampled.items():
+            if len(same) > 1 and 0 < len(samples) < SAMPLES * SAMPLE_BYTES:
+                groups.append(tuple(same))  # The samples were everything.
+            else:
+                groups.extend(_equal(tensors, same))
     return sorted(groups)
 
 
@@ -66,7 +69,7 @@ def _place(tensor: ir.TensorProtocol) -> Hashable:
     return id(tensor)
 
 
-def _samples(tensor: ir.TensorProtocol) -> Hashable:
+def _samples(tensor: ir.TensorProtocol) -> bytes:
     """Bytes at the beginning, at the end, and evenly between; all of a small tensor."""
     if isinstance(tensor, ir.LazyTensor):
         return b""
