@@ -46,8 +46,7 @@ def define_fully_connected(model: ir.Model, activation: str = "") -> str:
         f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>\n'
         f"{name} {declared} (x, w, b) => (y) {{ p = MatMul (x, w) {last} }}"
     )
-    function = ir.from_proto(onnx.parser.parse_function(text))
-    assert isinstance(function, ir.Function)
+    function = ir.serde.deserialize_function(onnx.parser.parse_function(text))
     model.functions[function.identifier()] = function
     model.opset_imports.setdefault(DOMAIN, VERSION)
     return name

@@ -77,12 +77,15 @@ def copy_of(
 
 
 def rebuilt(
-    node: ir.Node, inputs: Sequence[ir.Value | Array | None], op_type: str = "", **changed: float
+    node: ir.Node,
+    inputs: Sequence[ir.Value | Array | None],
+    op_type: str = "",
+    **changed: float | Sequence[int],
 ) -> ir.Value:
     """The same node with other inputs, where it stands; or another element-wise operator in its place."""
     with in_place_of(node):
         if not op_type:
-            return copy_of(node, inputs, **changed)
+            return copy_of(node, inputs, without=(), **changed)
         return op[op_type](*inputs, **changed)
 
 

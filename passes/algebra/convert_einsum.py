@@ -148,7 +148,8 @@ def _fused(m: Match, *sides: tuple[_Operand, str]) -> ir.Value | None:
         if value is None or len(wanted) < 2:
             return None
         values.append(value)
-    return ms.FusedMatMul(*values, **flags)
+    fused: ir.Value = ms.FusedMatMul(*values, transA=flags.get("transA"), transB=flags.get("transB"))
+    return fused
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def factor_after_matmul(m: Match) -> ir.Value | Rejection | None:
         return Rejection(HAS_OTHER_CONSUMERS, value)
     attributes = _flags(node)
     known = node.attributes.get("alpha")
-    alpha = number * (float(known.value) if known is not None else 1.0)  # type: ignore[arg-type]
+    alpha = number * (float(known.value) if known is not None else 1.0)
     result: ir.Value = ms.FusedMatMul(*node.inputs, **{**attributes, "alpha": alpha})
     return result
 

@@ -76,7 +76,7 @@ def _product(m: Match, node: ir.Node) -> Product | None:
         return None
     w = node.inputs[1]
     weight = m.tensor(w)
-    add = node.outputs[0].uses()[0].node
+    add = node.outputs[0].consumers()[0]
     if w is None or weight is None or len(weight.shape) != 2 or len(w.uses()) > 1:
         return None
     if add.op_type != "Add" or add.domain != "" or add.graph is not node.graph:
