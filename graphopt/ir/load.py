@@ -29,6 +29,8 @@ _TEXT_FORMATS = {
     ".onnxjson": "json",
 }
 
+_ELEMENT_TYPES = frozenset(dtype.value for dtype in ir.DataType)
+
 
 def load(path: str | os.PathLike[str]) -> ir.Model:
     """Read the model at `path`, whose nodes come out in topological order.
@@ -256,9 +258,11 @@ def _check_contents(proto: onnx.TensorProto) -> None:
     shape = checked_shape(proto.dims, proto.name)
     if proto.HasField("segment"):
         raise ModelError(f"tensor '{proto.name}': segments are not supported", value=proto.name)
-    dtype = ir.DataType(proto.data_type)
-    if dtype == ir.DataType.UNDEFINED:
+    if proto.data_type == ir.DataType.UNDEFINED:
         raise ModelError(f"tensor '{proto.name}' has no element type", value=proto.name)
+    if proto.data_type not in _ELEMENT_TYPES:
+        raise ModelError(f"tensor '{proto.name}' has an unknown element type", value=proto.name)
+    dtype = ir.DataType(proto.data_type)
     size = math.prod(shape)
     if proto.HasField("raw_data"):
         found, needed, unit = len(proto.raw_data), (size * dtype.bitwidth + 7) // 8, "bytes"

@@ -76,6 +76,13 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
         lambda _: with_weight(np.zeros(9000, np.float32)).SerializeToString()[:20000],
         "is truncated",
     ),
+    "unknown element type": (
+        lambda _: edited(
+            lambda m: setattr(m.graph.node[0].attribute[0].t, "data_type", -1),
+            parsed("g () => (float[2] y) { y = Constant <value = float[2] {1, 2}> () }"),
+        ),
+        "has an unknown element type",
+    ),
     "no IR version": (lambda _: edited(lambda m: m.ClearField("ir_version")), "is not an ONNX model"),
     "future IR version": (
         lambda _: edited(lambda m: setattr(m, "ir_version", 99)),
