@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.models import big, chain, encoder, loop_caches, recogniser
+from benchmarks.recipes import Recipe
 
+ROOT = Path(__file__).parents[2]
 SMALL_RECOGNISER = recogniser.Config(width=16, hidden=24, encoder_layers=1, decoder_layers=1)
 
 MODELS = {
@@ -115,3 +119,13 @@ def test_loop_grows_twelve_caches() -> None:
         y, *caches = run.run(None, {"steps": np.array(steps), "x": normal(1, 1, 8)})
         assert y.shape == (1, 1, 8)
         assert [c.shape for c in caches] == [(1, steps, 8)] * 12
+
+
+def test_all_models_are_built_with_recipes_that_feed_them(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "benchmarks.models", tmp_path], cwd=ROOT, check=True)
+    found = sorted(path.stem for path in tmp_path.glob("*.onnx"))
+    assert found == ["chain", "encoder_gelu", "encoder_relu", "loop_caches", "recogniser"]
+    for name in found:
+        recipe = Recipe.read(tmp_path / f"{name}.json")
+        session = ort.InferenceSession(str(tmp_path / f"{name}.onnx"))
+        assert session.run(None, recipe.feeds(recipe.sizes[0]))
