@@ -13,9 +13,9 @@ from graphopt.ir.relabelling import Relabelling, is_relabelling, relabelling
 from graphopt.ir.shape_search import TermSearch
 from graphopt.ir.shape_terms import Term
 from graphopt.rewriting.draft import Draft
-from graphopt.rewriting.leading_axes import Adapted
-from graphopt.rewriting.merged_axes import MergedRegion, find_region, merging
+from graphopt.rewriting.merged_axes import MergedRegion, RegionSearch, merging
 from graphopt.rewriting.operators import Operand, building, op
+from graphopt.rewriting.parted_axes import Adapted, parted
 from graphopt.rewriting.relabels import written
 from graphopt.rewriting.scope import Scope
 from graphopt.rewriting.shape_building import TermBuilder
@@ -24,33 +24,47 @@ from graphopt.rewriting.shape_regions import shape_region, sources
 __all__ = ["split_regions"]
 
 
-def split_regions(scope: Scope, *, products: bool) -> None:
-    """Split every region of a graph for which it pays, each as one step of the pass.
+def split_regions(scope: Scope, *, products: bool = False, inner: bool = False) -> None:
+    """Split the regions of a graph for which it pays, the best first, each as one step of the pass.
 
     Args:
         scope: The graph.
         products: Whether a Gemm may become MatMul and Add, which round in another order.
+        inner: Whether axes other than the first are split too.
     """
-    explored: dict[tuple[Dim, ...], set[ir.Value]] = {}
-    targets = _Targets(scope)
-    for node in scope.nodes("Reshape"):
-        found = merging(scope.facts, node) if node.graph is not None else None
-        if found is None:
+    touched: set[ir.Node] = set()
+    for node, region, targets in _regions(scope, products, inner):
+        around = {producer for value, _ in region.parts if (producer := value.producer()) is not None}
+        around.update(use.node for member in region.members for v in member.outputs for use in v.uses())
+        around.update(region.members)
+        # What a former step changed is looked at again when the pass comes back.
+        if touched & around or (touched and region.targets):
             continue
-        seed, lead = found
-        region = find_region(
-            scope.facts,
-            scope.graph,
-            seed,
-            lead,
-            scope.opset,
-            products=products,
-            targets=targets.find,
-            explored=explored.setdefault(lead, set()),
-        )
-        if region is not None and scope.fire(node, "split"):
+        if scope.fire(node, "split"):
+            touched |= around
             _Splitter(scope, region, targets).split()
-            explored, targets = {}, _Targets(scope)
+
+
+def _regions(scope: Scope, products: bool, inner: bool) -> list[tuple[ir.Node, MergedRegion, _Targets]]:
+    """Regions that pay, the best first."""
+    explored: dict[tuple[Dim, ...], set[tuple[ir.Value, int]]] = {}
+    found: list[tuple[ir.Node, MergedRegion, _Targets]] = []
+    for node in scope.nodes("Reshape"):
+        axis = merging(scope.facts, node)
+        if axis is None or (axis.place and not inner):
+            continue
+        seen = explored.setdefault(axis.lead, set())
+        if (axis.value, axis.place) in seen:
+            continue
+        targets = _Targets(scope)
+        search = RegionSearch(
+            scope.facts, scope.graph, axis, scope.opset, products=products, targets=targets.find
+        )
+        region = search.find()
+        seen.update(search.places.items())
+        if region is not None:
+            found.append((node, region, targets))
+    return sorted(found, key=lambda item: (-item[1].gain, -item[1].runtime))
 
 
 class _Targets:
@@ -82,7 +96,7 @@ class _Splitter:
         self._scope = scope
         self._region = region
         self._targets = targets
-        self._parted: dict[ir.Value, ir.Value] = {}
+        self._parted: dict[tuple[ir.Value, int], ir.Value] = {}
 
     def split(self) -> None:
         """Members in order, then what leaves the region; the old nodes die with their last consumer."""
@@ -99,76 +113,69 @@ class _Splitter:
     def _member(self, node: ir.Node, how: Adapted) -> None:
         draft = Draft(self._scope.editor, node)
         with building(draft):
-            inputs = [self._input(value) if value is not None else None for value in node.inputs]
+            inputs = [
+                self._input(value, how.inputs[i]) if value is not None and i in how.inputs else value
+                for i, value in enumerate(node.inputs)
+            ]
             made = _adapted(draft, node, how, inputs)
         self._place(draft, node)
         for old, new in zip(node.outputs, made, strict=True):
-            self._parted[old] = new
-            self._assume(new, old)
+            self._parted[old, how.result] = new
+            self._assume(new, old, how.result)
 
-    def _input(self, value: ir.Value) -> ir.Value:
-        """The value on parted axes, if it has the merged one."""
-        found = self._parted.get(value)
+    def _input(self, value: ir.Value, place: int) -> ir.Value:
+        """The value on parted axes."""
+        found = self._parted.get((value, place))
         if found is None:
-            part = self._region.parts.get(value)
-            if part is None:
-                return value
+            part = self._region.parts[value, place]
             if part.target is not None:
                 found = op.Expand(part.source, self._targets.builder.value(part.target))
             else:
                 found = written(part.source, part.how)
             if found is not part.source and part.kind != "tile":
-                self._assume(found, value)
-            self._parted[value] = found
+                self._assume(found, value, place)
+            self._parted[value, place] = found
         return found
 
-    def _assume(self, new: ir.Value, old: ir.Value) -> None:
+    def _assume(self, new: ir.Value, old: ir.Value, place: int) -> None:
         """What is known of the merged value is known of the parted one."""
         fact = self._scope.facts.of(old)
-        if isinstance(fact, TensorFact) and fact.dims is not None and not self._is_weak(new):
-            self._scope.facts.assume(new, TensorFact(fact.dtype, (*self._region.lead, *fact.dims[1:])))
+        if isinstance(fact, TensorFact) and fact.dims is not None and not self._is_weak(new, place):
+            apart = parted(fact.dims, place, self._region.lead)
+            self._scope.facts.assume(new, TensorFact(fact.dtype, apart))
 
-    def _is_weak(self, new: ir.Value) -> bool:
+    def _is_weak(self, new: ir.Value, place: int) -> bool:
         dims = self._scope.facts.dims(new)
-        return dims is None or dims[0] == 1 != self._region.lead[0]
+        return dims is None or dims[place] == 1 != self._region.lead[0]
 
     def _leave(self, value: ir.Value) -> None:
         """Give those outside what they took."""
-        parted = self._parted[value]
-        dims = self._scope.facts.dims(parted)
+        apart = self._parted[value, self._region.places[value]]
+        dims, opset = self._scope.facts.dims(apart), self._scope.opset
+        merged = self._scope.facts.dims(value)
+        assert dims is not None and merged is not None, "a value with the axis has a rank"
         for use in list(value.uses()):
             node = use.node
-            if (
-                node in self._region.members
-                or not is_relabelling(node)
-                or use.idx
-                or node.graph is not self._scope.graph
-            ):
+            inside = node in self._region.members or node.graph is not self._scope.graph
+            if inside or not is_relabelling(node) or use.idx:
                 continue
             result = self._scope.facts.dims(node.outputs[0])
-            how = (
-                relabelling(dims, result, self._scope.opset)
-                if dims is not None and result is not None
-                else None
-            )
+            how = relabelling(dims, result, opset) if result is not None else None
             if how is not None:
-                self._relabel(node.outputs[0], parted, how, node)
+                self._relabel(node.outputs[0], apart, how, node)
                 self._scope.remove(node)
         if value.is_graph_output() or any(use.node not in self._region.members for use in value.uses()):
-            merged = self._scope.facts.dims(value)
-            assert dims is not None and merged is not None, "a wide value has a rank"
-            how = relabelling(dims, merged, self._scope.opset)
-            producer = value.producer()
+            how, producer = relabelling(dims, merged, opset), value.producer()
             assert how is not None and producer is not None, "a region whose outputs can't be merged is none"
-            self._relabel(value, parted, how, producer)
+            self._relabel(value, apart, how, producer)
 
-    def _relabel(self, old: ir.Value, parted: ir.Value, how: Relabelling, before: ir.Node) -> None:
+    def _relabel(self, old: ir.Value, apart: ir.Value, how: Relabelling, before: ir.Node) -> None:
         if not how.op_type:
-            self._scope.editor.take_over(old, parted)
+            self._scope.editor.take_over(old, apart)
             return
         draft = Draft(self._scope.editor, before)
         with building(draft):
-            new = written(parted, how)
+            new = written(apart, how)
         self._place(draft, before)
         self._scope.editor.take_over(old, new, is_fresh=True)
 

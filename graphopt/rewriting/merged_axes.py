@@ -1,11 +1,11 @@
-"""Regions of a graph that work on a merged leading axis and would do as well with its parts.
+"""Regions of a graph that work on a merged axis and would do as well with its parts.
 
     before   q[b,h,n,d] -> Reshape(b*h,n,d) -> MatMul -> Softmax -> Reshape(b,h,n,m)
     after    q[b,h,n,d] -> MatMul -> Softmax
 
-A region is a set of nodes (`members`) whose tensors all have the merged axis first. Tensors come in through
-Reshapes that merge (which vanish), through others (they get another target), or plainly (it costs one);
-they go out likewise. A region is worth it where more Reshapes vanish than come.
+A region is a set of nodes (`members`) whose tensors have the merged axis, each in a known place. Tensors come
+in through Reshapes that merge (which vanish), through others (they get another target), or plainly (it costs
+one); they go out likewise. A region is worth it where more Reshapes vanish than come.
 """
 
 from __future__ import annotations
@@ -20,15 +20,24 @@ from graphopt.ir.dims import Dim, product
 from graphopt.ir.inference import Facts
 from graphopt.ir.relabelling import Relabelling, is_relabelling, relabelling
 from graphopt.ir.shape_terms import Term
-from graphopt.rewriting.leading_axes import Adapted, adapted, wide_inputs
+from graphopt.rewriting.parted_axes import Adapted, Anchor, adapted, parted
 
-__all__ = ["MergedRegion", "Part", "find_region", "merging"]
+__all__ = ["MergedAxis", "MergedRegion", "Part", "RegionSearch", "merging"]
 
 Dims = tuple[Dim, ...]
 Targets = Callable[[Dims, ir.Node], Term | None]
 
-# A region that does not pay is cut back at its edges, one node at a time; beyond this it is given up.
+# A region that does not pay is cut back at its edges, one node at a time; beyond this it is left as it is.
 LARGEST = 400
+
+
+@dataclass(frozen=True, slots=True)
+class MergedAxis:
+    """A value with an axis that a Reshape merges or parts: the axis, and its parts."""
+
+    value: ir.Value
+    place: int
+    lead: Dims
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,8 @@ class MergedRegion:
     Attributes:
         lead: The parts of the merged axis.
         members: Nodes that are to run on parted axes, and how.
-        parts: How tensors that no member makes get parted.
+        places: Where tensors have the merged axis.
+        parts: How tensors that no member makes get parted, by where they have the axis.
         targets: New targets of Expands.
         runtime: Reshapes with computed targets that vanish, or get a constant one.
         gain: Nodes that vanish less those that come.
@@ -64,273 +74,284 @@ class MergedRegion:
 
     lead: Dims
     members: dict[ir.Node, Adapted]
-    parts: dict[ir.Value, Part] = field(default_factory=dict)
+    places: dict[ir.Value, int]
+    parts: dict[tuple[ir.Value, int], Part] = field(default_factory=dict)
     targets: set[Term] = field(default_factory=set)
     runtime: int = 0
     gain: int = 0
 
 
-def merging(facts: Facts, node: ir.Node) -> tuple[ir.Value, Dims] | None:
-    """The value with a merged axis on either side of a Reshape, and the parts; None where there is none."""
+def merging(facts: Facts, node: ir.Node) -> MergedAxis | None:
+    """The value with a merged axis on either side of a Reshape; None where there is none."""
     if not is_relabelling(node) or node.inputs[0] is None:
         return None
     source, result = facts.dims(node.inputs[0]), facts.dims(node.outputs[0])
     if source is None or result is None:
         return None
-    lead = _parts(source, result)
-    if lead is not None:
-        return node.outputs[0], lead
-    lead = _parts(result, source)
-    return None if lead is None else (node.inputs[0], lead)
+    found = _parts(source, result)
+    if found is not None:
+        return MergedAxis(node.outputs[0], *found)
+    found = _parts(result, source)
+    return None if found is None else MergedAxis(node.inputs[0], *found)
 
 
-def _parts(parted: Dims, merged: Dims) -> Dims | None:
-    """The dims, dims of 1 left out, that are the first one of `merged`; None where the others differ."""
-    before = tuple([dim for dim in parted if dim != 1])
-    trailing = tuple([dim for dim in merged[1:] if dim != 1])
-    lead = before[: len(before) - len(trailing)]
-    if len(merged) < 2 or len(lead) < 2 or before[len(lead) :] != trailing or product(lead) != merged[0]:
-        return None
-    return lead
+def _parts(apart: Dims, merged: Dims) -> tuple[int, Dims] | None:
+    """The one axis of `merged` that is several of `apart`, dims of 1 left out; None where others differ."""
+    several = [dim for dim in apart if dim != 1]
+    for place, dim in enumerate(merged):
+        before = [d for d in merged[:place] if d != 1]
+        after = [d for d in merged[place + 1 :] if d != 1]
+        lead = several[len(before) : len(several) - len(after)]
+        if len(lead) > 1 and several == [*before, *lead, *after] and product(tuple(lead)) == dim:
+            return place, tuple(lead)
+    return None
 
 
-class _Search:
-    """What is asked of one graph and one `lead`."""
+class RegionSearch:
+    """Finds the region around a merged axis of one graph.
+
+    Args:
+        facts: What is known of the values.
+        graph: The graph.
+        axis: The merged axis.
+        opset: Version of the default domain.
+        products: Whether a Gemm may become MatMul and Add.
+        targets: Gives the term of a vector that is available before a node; None: there is none.
+    """
 
     def __init__(
-        self, facts: Facts, graph: ir.Graph, lead: Dims, opset: int, products: bool, targets: Targets
+        self,
+        facts: Facts,
+        graph: ir.Graph,
+        axis: MergedAxis,
+        opset: int,
+        *,
+        products: bool,
+        targets: Targets,
     ) -> None:
-        self.facts = facts
-        self.graph = graph
-        self.lead = lead
-        self.merged = product(lead)
-        self.opset = opset
-        self.products = products
-        self.targets = targets
+        self._facts = facts
+        self._graph = graph
+        self._axis = axis
+        self._lead = axis.lead
+        self._opset = opset
+        self._products = products
+        self._targets = targets
+        self.places: dict[ir.Value, int] = {}
+        self._members: dict[ir.Node, Adapted] = {}
 
-    def is_wide(self, value: ir.Value | None) -> bool:
-        dims = self.facts.dims(value) if value is not None else None
-        return dims is not None and len(dims) > 1 and dims[0] == self.merged
+    def find(self) -> MergedRegion | None:
+        """The region; None where parting it does not pay."""
+        self._reach()
+        members = self._members
+        while members:
+            self._drop_impossible(members)
+            region = self._valued(members)
+            if region.gain > 0 or (region.gain == 0 and region.runtime > 0):
+                return region
+            worst = self._worst_edge(members, region.gain) if len(members) <= LARGEST else None
+            if worst is None:
+                break
+            del members[worst]
+        return None
 
-    def wide(self, node: ir.Node) -> list[ir.Value]:
-        """The inputs of a node that are to be parted."""
-        indices = sorted(wide_inputs(self.facts, node, self.merged))
-        return [value for i in indices if (value := node.inputs[i]) is not None]
+    # ------------------------------------------------------------------ what the axis reaches
 
-    def parted(self, value: ir.Value) -> Dims:
-        """The dims of a wide value with parted axes."""
-        dims = self.facts.dims(value)
-        assert dims is not None, "a wide value has a rank"
-        return (*self.lead, *dims[1:])
+    def _reach(self) -> None:
+        """Go from value to value, along with the place of the axis, as far as operators carry it."""
+        pending = [(self._axis.value, self._axis.place)]
+        conflicts: set[ir.Node] = set()
+        while pending:
+            value, place = pending.pop()
+            if value in self.places:
+                continue
+            self.places[value] = place
+            producer = value.producer()
+            nodes = [(use.node, use.idx) for use in value.uses()]
+            around: list[tuple[ir.Node, int | None]] = [*nodes]
+            if producer is not None:
+                around.append((producer, None))
+            for node, index in around:
+                if node in self._members or node in conflicts:
+                    continue
+                how = self._candidate(node, Anchor(index, place))
+                if how is None:
+                    continue
+                found = self._wide(node, how) + [(output, how.result) for output in node.outputs]
+                if any(self.places.get(v, p) != p for v, p in found):
+                    conflicts.add(node)
+                    continue
+                self._members[node] = how
+                pending.extend(found)
 
-    def candidate(self, node: ir.Node) -> Adapted | None:
-        """How the node would run on parted axes, if it gives nothing but wide values."""
-        if node.graph is not self.graph:
+    def _candidate(self, node: ir.Node, anchor: Anchor) -> Adapted | None:
+        if node.graph is not self._graph:
             return None
-        wide = wide_inputs(self.facts, node, self.merged)
-        if not wide or not all(self.is_wide(value) for value in node.outputs):
-            return None
-        if is_relabelling(node):
-            assert node.inputs[0] is not None, "it is wide"
-            again = relabelling(self.parted(node.inputs[0]), self.parted(node.outputs[0]), self.opset)
-            return Adapted(relabelling=again) if again is not None else None
-        how = adapted(self.facts, node, self.opset, wide, len(self.lead) - 1)
-        return how if how is None or self.products or not how.is_product else None
+        how = adapted(self._facts, node, self._opset, anchor, self._lead)
+        return how if how is None or self._products or not how.is_product else None
 
-    def part(self, value: ir.Value, members: dict[ir.Node, Adapted]) -> Part | None:
-        """How a wide value that no member makes gets parted."""
+    def _wide(self, node: ir.Node, how: Adapted) -> list[tuple[ir.Value, int]]:
+        """The inputs of a node that have the whole axis."""
+        found = []
+        for i, place in how.inputs.items():
+            value = node.inputs[i]
+            dims = self._facts.dims(value) if value is not None else None
+            if value is not None and dims is not None and dims[place] != 1:
+                found.append((value, place))
+        return found
+
+    # ------------------------------------------------------------------ what comes in
+
+    def _apart(self, value: ir.Value, place: int) -> Dims:
+        """The dims of a value with parted axes."""
+        dims = self._facts.dims(value)
+        assert dims is not None, "a value with the axis has a rank"
+        return parted(dims, place, self._lead)
+
+    def _taken(self, node: ir.Node, how: Adapted) -> list[tuple[ir.Value, int]]:
+        """The inputs of a node that change."""
+        return [(value, place) for i, place in how.inputs.items() if (value := node.inputs[i]) is not None]
+
+    def _part(self, value: ir.Value, place: int, members: dict[ir.Node, Adapted]) -> Part | None:
+        """How a tensor that no member makes gets parted."""
         node = value.producer()
-        if (
-            node is not None
-            and node.graph is self.graph
-            and is_relabelling(node)
-            and node.inputs[0] is not None
-        ):
-            source = node.inputs[0]
-            dims = self.facts.dims(source)
-            how = relabelling(dims, self.parted(value), self.opset) if dims is not None else None
-            if how is not None:
-                return Part("again" if how.op_type else "vanish", source, how)
-        if node is not None and node.op_type == "Tile" and node.graph is self.graph:
-            found = self._tile(value, node, members)
+        if node is not None and node.graph is self._graph:
+            if is_relabelling(node) and node.inputs[0] is not None:
+                source = node.inputs[0]
+                dims = self._facts.dims(source)
+                how = relabelling(dims, self._apart(value, place), self._opset) if dims is not None else None
+                if how is not None:
+                    return Part("again" if how.op_type else "vanish", source, how)
+            found = self._tile(value, node, members) if node.op_type == "Tile" and place == 0 else None
             if found is not None:
                 return found
-        if node is not None and node.op_type == "Expand" and node.graph is self.graph:
-            return self._expand(value, node)
-        dims = self.facts.dims(value)
-        how = relabelling(dims, self.parted(value), self.opset) if dims is not None else None
+            if node.op_type == "Expand" and place == 0:
+                return self._expand(value, node)
+        dims = self._facts.dims(value)
+        how = relabelling(dims, self._apart(value, place), self._opset) if dims is not None else None
         return None if how is None else Part("new", value, how)
 
     def _expand(self, value: ir.Value, node: ir.Node) -> Part | None:
         """An Expand of something that has no leading axes of its own."""
         source = node.inputs[0]
-        dims = self.facts.dims(source) if source is not None else None
-        rank = self.facts.rank(value)
+        dims = self._facts.dims(source) if source is not None else None
+        rank = self._facts.rank(value)
         if source is None or dims is None or rank is None or (len(dims) == rank and dims[0] != 1):
             return None
-        target = self.targets(self.parted(value), node)
+        target = self._targets(self._apart(value, 0), node)
         return None if target is None else Part("expand", source, Relabelling(""), target)
 
     def _tile(self, value: ir.Value, node: ir.Node, members: dict[ir.Node, Adapted]) -> Part | None:
         """A Tile over the outer part alone: those who broadcast need it not."""
         source, counts = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
-        dims = self.facts.dims(source) if source is not None else None
-        repeats = self.facts.elements(counts) if counts is not None else None
-        if source is None or dims is None or repeats is None or dims[0] != product(self.lead[1:]):
+        dims = self._facts.dims(source) if source is not None else None
+        repeats = self._facts.elements(counts) if counts is not None else None
+        if source is None or dims is None or repeats is None or dims[0] != product(self._lead[1:]):
             return None
-        if repeats != (self.lead[0], *(1,) * (len(dims) - 1)) or not _only_broadcast(value, members, self):
+        outer = (self._lead[0], *(1,) * (len(dims) - 1))
+        if repeats != outer or not self._only_broadcast(value, members):
             return None
-        weak = (1, *self.lead[1:], *dims[1:])
-        how = relabelling(dims, weak, self.opset)
+        how = relabelling(dims, (1, *self._lead[1:], *dims[1:]), self._opset)
         return None if how is None else Part("tile", source, how)
 
+    def _only_broadcast(self, value: ir.Value, members: dict[ir.Node, Adapted]) -> bool:
+        """Whether all who take a value, through nodes of one input, broadcast it with a full one."""
+        pending = [value]
+        while pending:
+            current = pending.pop()
+            if current.is_graph_output():
+                return False
+            for use in current.uses():
+                how = members.get(use.node)
+                if how is None or not how.weak:
+                    return False
+                others = [other for other, _ in self._wide(use.node, how) if other is not current]
+                if not others:
+                    pending.extend(use.node.outputs)
+                elif any((maker := other.producer()) and maker.op_type == "Tile" for other in others):
+                    return False
+        return True
 
-def _only_broadcast(value: ir.Value, members: dict[ir.Node, Adapted], search: _Search) -> bool:
-    """Whether all who take a value, through nodes of one input, broadcast it with a full one."""
-    pending = [value]
-    while pending:
-        current = pending.pop()
-        if current.is_graph_output():
+    # ------------------------------------------------------------------ what goes out
+
+    def _exits(
+        self, members: dict[ir.Node, Adapted], value: ir.Value
+    ) -> Iterator[tuple[ir.Node, Relabelling | None]]:
+        """Relabellings that take a member's output, with what they become (None: they can't)."""
+        for use in value.uses():
+            node = use.node
+            if node in members or not is_relabelling(node) or use.idx or node.graph is not self._graph:
+                continue
+            dims = self._facts.dims(node.outputs[0])
+            apart = self._apart(value, self.places[value])
+            yield node, relabelling(apart, dims, self._opset) if dims is not None else None
+
+    def _outlet(self, members: dict[ir.Node, Adapted], value: ir.Value) -> bool | None:
+        """Whether somebody needs a member's output merged; None: needs it, and no constant target does it."""
+        exits = {node for node, how in self._exits(members, value) if how is not None}
+        needed = value.is_graph_output() or any(
+            use.node not in members and use.node not in exits for use in value.uses()
+        )
+        if not needed:
             return False
-        for use in current.uses():
-            how = members.get(use.node)
-            if how is None or not how.weak:
-                return False
-            others = [other for other in search.wide(use.node) if other is not current]
-            if not others:
-                pending.extend(use.node.outputs)
-            elif any((maker := other.producer()) and maker.op_type == "Tile" for other in others):
-                return False
-    return True
+        dims = self._facts.dims(value)
+        assert dims is not None, "a value with the axis has a rank"
+        apart = self._apart(value, self.places[value])
+        return True if relabelling(apart, dims, self._opset) is not None else None
 
+    # ------------------------------------------------------------------ what it is worth
 
-def find_region(
-    facts: Facts,
-    graph: ir.Graph,
-    seed: ir.Value,
-    lead: Dims,
-    opset: int,
-    *,
-    products: bool,
-    targets: Targets,
-    explored: set[ir.Value],
-) -> MergedRegion | None:
-    """The region around a value with a merged axis; None where parting it does not pay.
+    def _drop_impossible(self, members: dict[ir.Node, Adapted]) -> None:
+        """Drop nodes whose inputs can't be parted or whose outputs can't be merged with constant targets."""
+        changed = True
+        while changed:
+            changed = False
+            for node, how in list(members.items()):
+                inputs = [(v, p) for v, p in self._taken(node, how) if v.producer() not in members]
+                possible = all(self._part(value, place, members) is not None for value, place in inputs)
+                if not possible or any(self._outlet(members, value) is None for value in node.outputs):
+                    del members[node]
+                    changed = True
 
-    Args:
-        facts: What is known of the values.
-        graph: The graph of the region.
-        seed: A value with the merged axis.
-        lead: The parts of the axis.
-        opset: Version of the default domain.
-        products: Whether a Gemm may become MatMul and Add.
-        targets: Gives the term of a vector that is available before a node; None: there is none.
-        explored: Values around which no region of this lead was found; those of a failure are added.
-    """
-    if seed in explored:
-        return None
-    search = _Search(facts, graph, lead, opset, products, targets)
-    members, seen = _reached(search, seed)
-    while members:
-        _drop_impossible(search, members)
-        region = _valued(search, members)
-        if region.gain > 0 or (region.gain == 0 and region.runtime > 0):
-            return region
-        worst = _worst_edge(search, members, region.gain)
-        if worst is None:
-            break
-        del members[worst]
-    explored |= seen
-    return None
+    def _valued(self, members: dict[ir.Node, Adapted]) -> MergedRegion:
+        """What parting would bring."""
+        region = MergedRegion(self._lead, members, self.places)
+        for node, adaptation in members.items():
+            region.gain -= adaptation.growth
+            for value, place in self._taken(node, adaptation):
+                if value.producer() in members or (value, place) in region.parts:
+                    continue
+                part = self._part(value, place, members)
+                assert part is not None, "impossible nodes are dropped"
+                region.parts[value, place] = part
+                region.gain += _gain_of_input(members, value, part, region)
+            for value in node.outputs:
+                region.gain -= bool(self._outlet(members, value))
+                for user, how in self._exits(members, value):
+                    if how is not None:
+                        region.gain += not how.op_type
+                        region.runtime += _has_computed_target(user)
+        region.gain -= len(frozenset().union(*(target.nodes for target in region.targets)))
+        return region
 
-
-def _reached(search: _Search, seed: ir.Value) -> tuple[dict[ir.Node, Adapted], set[ir.Value]]:
-    """All nodes that wide values connect with the seed, and the values."""
-    members: dict[ir.Node, Adapted] = {}
-    seen: set[ir.Value] = set()
-    pending = [seed]
-    while pending:
-        value = pending.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        producer = value.producer()
-        around = [use.node for use in value.uses()] + ([producer] if producer is not None else [])
-        for node in dict.fromkeys(around):
-            if node in members or len(members) >= LARGEST:
+    def _worst_edge(self, members: dict[ir.Node, Adapted], gain: int) -> ir.Node | None:
+        """A node at the edge without which the rest is worth more."""
+        best: tuple[int, ir.Node] | None = None
+        for node, how in members.items():
+            if not self._is_costly(members, node, how):
                 continue
-            how = search.candidate(node)
-            if how is not None:
-                members[node] = how
-                pending.extend(search.wide(node))
-                pending.extend(node.outputs)
-    return members, seen
+            rest = {other: adaptation for other, adaptation in members.items() if other is not node}
+            self._drop_impossible(rest)
+            value_of_rest = self._valued(rest).gain if rest else 0
+            if value_of_rest > gain and (best is None or value_of_rest > best[0]):
+                best = value_of_rest, node
+        return best[1] if best is not None else None
 
-
-def _drop_impossible(search: _Search, members: dict[ir.Node, Adapted]) -> None:
-    """Drop nodes whose inputs can't be parted or whose outputs can't be merged with constant targets."""
-    changed = True
-    while changed:
-        changed = False
-        for node in list(members):
-            inputs = [v for v in search.wide(node) if v.producer() not in members]
-            possible = all(search.part(value, members) is not None for value in inputs) and all(
-                _outlet(search, members, value) is not None for value in node.outputs
-            )
-            if not possible:
-                del members[node]
-                changed = True
-
-
-def _exits(
-    search: _Search, members: dict[ir.Node, Adapted], value: ir.Value
-) -> Iterator[tuple[ir.Node, Relabelling | None]]:
-    """Relabellings that take a member's output, with what they become (None: they can't)."""
-    for use in value.uses():
-        if (
-            use.node in members
-            or not is_relabelling(use.node)
-            or use.idx != 0
-            or use.node.graph is not search.graph
-        ):
-            continue
-        dims = search.facts.dims(use.node.outputs[0])
-        yield use.node, relabelling(search.parted(value), dims, search.opset) if dims is not None else None
-
-
-def _outlet(search: _Search, members: dict[ir.Node, Adapted], value: ir.Value) -> bool | None:
-    """Whether somebody needs a member's output merged; None: needs it, and no constant target merges it."""
-    exits = {node for node, how in _exits(search, members, value) if how is not None}
-    needed = value.is_graph_output() or any(
-        use.node not in members and use.node not in exits for use in value.uses()
-    )
-    if not needed:
-        return False
-    dims = search.facts.dims(value)
-    assert dims is not None, "a wide value has a rank"
-    return True if relabelling(search.parted(value), dims, search.opset) is not None else None
-
-
-def _valued(search: _Search, members: dict[ir.Node, Adapted]) -> MergedRegion:
-    """What parting would bring."""
-    region = MergedRegion(search.lead, members)
-    for node, adaptation in members.items():
-        region.gain -= adaptation.growth
-        for value in search.wide(node):
-            if value.producer() in members or value in region.parts:
-                continue
-            part = search.part(value, members)
-            assert part is not None, "impossible nodes are dropped"
-            region.parts[value] = part
-            region.gain += _gain_of_input(members, value, part, region)
-        for value in node.outputs:
-            region.gain -= bool(_outlet(search, members, value))
-            for user, how in _exits(search, members, value):
-                if how is not None:
-                    region.gain += not how.op_type
-                    region.runtime += _has_computed_target(user)
-    region.gain -= len(frozenset().union(*(target.nodes for target in region.targets)))
-    return region
+    def _is_costly(self, members: dict[ir.Node, Adapted], node: ir.Node, how: Adapted) -> bool:
+        if any(bool(self._outlet(members, value)) for value in node.outputs):
+            return True
+        inputs = [(v, p) for v, p in self._taken(node, how) if v.producer() not in members]
+        parts = [self._part(value, place, members) for value, place in inputs]
+        return any(part is not None and part.kind == "new" for part in parts)
 
 
 def _gain_of_input(members: dict[ir.Node, Adapted], value: ir.Value, part: Part, region: MergedRegion) -> int:
@@ -353,21 +374,3 @@ def _gain_of_input(members: dict[ir.Node, Adapted], value: ir.Value, part: Part,
 
 def _has_computed_target(node: ir.Node) -> bool:
     return node.op_type == "Reshape" and len(node.inputs) > 1 and constants.constant(node.inputs[1]) is None
-
-
-def _worst_edge(search: _Search, members: dict[ir.Node, Adapted], gain: int) -> ir.Node | None:
-    """A node at the edge without which the rest is worth more."""
-    best: tuple[int, ir.Node] | None = None
-    for node in members:
-        costly = any(bool(_outlet(search, members, value)) for value in node.outputs) or any(
-            value.producer() not in members and (part := search.part(value, members)) and part.kind == "new"
-            for value in search.wide(node)
-        )
-        if not costly:
-            continue
-        rest = {other: how for other, how in members.items() if other is not node}
-        _drop_impossible(search, rest)
-        value_of_rest = _valued(search, rest).gain if rest else 0
-        if value_of_rest > gain and (best is None or value_of_rest > best[0]):
-            best = value_of_rest, node
-    return best[1] if best is not None else None

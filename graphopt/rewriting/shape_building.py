@@ -33,7 +33,8 @@ class TermBuilder:
         if term in self._made:
             return self._made[term]
         inputs = [self.value(given, like) for given in term.inputs]
-        before = self._order[term.place + 1]
+        # What stood there may have gone; whoever takes the value is still there, further below.
+        before = next(node for node in self._order[term.place + 1 :] if node.graph is not None)
         draft = Draft(self._editor, before)
         with building(draft):
             value = _written(term, inputs)

@@ -26,4 +26,4 @@ class SplitMergedAxes(Pass):
 
     def run(self, scope: Scope) -> None:
         """One step a region."""
-        split_regions(scope, products=False)
+        split_regions(scope)
