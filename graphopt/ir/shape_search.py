@@ -24,8 +24,10 @@ SHAPE_SLICES_SINCE = 15
 INTEGER_EXTREMES_SINCE = 12
 MOD_SINCE = 10
 
-# Ways to compute one element that are kept: the cheapest alone, and others that may share nodes.
-KEPT_WAYS = 4
+# Ways to compute one element that are kept: the cheapest alone, and others that may share nodes; and how
+# many of them may differ by the value that is read only.
+KEPT_WAYS = 6
+ALIKE = 2
 
 # Values whose dims are looked at for one expression, best first.
 SOURCES_TRIED = 6
@@ -243,7 +245,8 @@ class TermSearch:
 
     def _read_one(self, element: Expr, rank: int) -> list[Term]:
         ways: list[Term] = []
-        for source, axis in self._at.get(element, ()):
+        # Of values with one dim the first are as good as all: ways of other kinds must find room too.
+        for source, axis in self._at.get(element, ())[:ALIKE]:
             if rank == 1:
                 ways.append(self._dims_of(source, axis, axis + 1))
             else:
