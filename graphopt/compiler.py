@@ -7,9 +7,11 @@ and the report names it.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -102,9 +104,22 @@ class _Run:
             explain=self.explain,
         )
         self.policy = OpsetPolicy(self.opset, self.target)
-        editor = Editor(self.source.clone(), target=self.target, trace=trace, opset_policy=self.policy)
-        Driver(editor).run(self.pipeline, self.progress)
+        with _collecting_later():
+            editor = Editor(self.source.clone(), target=self.target, trace=trace, opset_policy=self.policy)
+            Driver(editor).run(self.pipeline, self.progress)
         return editor.model, trace
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """No search for garbage meanwhile: a graph is one large cycle, walked again and again for nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def optimize(
