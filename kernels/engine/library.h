@@ -1,0 +1,30 @@
+// The kernel library of this CPU.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/abi.h"
+
+namespace graphopt {
+
+class Library {
+ public:
+  // Opens `kernels_<isa>.so` in `folder`. Raises ExecutionError.
+  Library(const std::string& folder, const std::string& isa);
+  Library(const Library&) = delete;
+  Library& operator=(const Library&) = delete;
+
+  const Kernel* kernel(std::string_view name) const;  // null: there is none
+  const Packer* packer(std::string_view name) const;
+  std::vector<std::string> kernel_names() const;
+  const char* isa() const { return library_->isa; }
+
+  // Instruction sets of this CPU that there may be a library for, best first.
+  static std::vector<std::string> runnable();
+
+ private:
+  const KernelLibrary* library_ = nullptr;
+};
+
+}  // namespace graphopt

@@ -1,0 +1,155 @@
+#include "engine/pool.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+
+#include "engine/errors.h"
+#include "engine/memory.h"
+
+namespace graphopt {
+namespace {
+
+// How long a helper looks for work before it sleeps: a wake-up takes about as long.
+constexpr int kSpins = 20000;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+void host_parallel(Worker& worker, int64_t n, int64_t grain, Body body, const void* context) {
+  if (worker.pool == nullptr || worker.index != 0) {
+    if (n > 0) body(context, 0, n, worker);
+    return;
+  }
+  static_cast<Pool*>(worker.pool)->parallel(n, grain, body, context);
+}
+
+void* host_allocate(Bind& bind, size_t bytes) {
+  return static_cast<Allocations*>(bind.owner)->take(bytes);
+}
+
+}  // namespace
+
+void fail(const char* format, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  throw ExecutionError(text);
+}
+
+const Host kHost{host_parallel, host_allocate, fail};
+
+Scratch::~Scratch() { std::free(data_); }
+
+char* Scratch::reserve(int64_t bytes) {
+  if (bytes > bytes_) {
+    std::free(data_);
+    bytes_ = (bytes + 4095) / 4096 * 4096;
+    data_ = static_cast<char*>(std::aligned_alloc(4096, static_cast<size_t>(bytes_)));
+    if (data_ == nullptr) {
+      bytes_ = 0;
+      fail("out of memory: %lld bytes of scratch", static_cast<long long>(bytes));
+    }
+  }
+  return data_;
+}
+
+Pool::Pool(int threads) {
+  for (int i = 0; i < threads; ++i) {
+    seats_.push_back(std::make_unique<Seat>());
+    seats_.back()->worker = Worker{&kHost, threads > 1 ? this : nullptr, i, threads, nullptr};
+  }
+  for (int i = 1; i < threads; ++i) helpers_.emplace_back([this, i] { serve(*seats_[i]); });
+}
+
+Pool::~Pool() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+    round_.fetch_add(1, std::memory_order_release);
+  }
+  wake_.notify_all();
+  for (auto& helper : helpers_) helper.join();
+}
+
+void Pool::reserve_scratch(int64_t bytes) {
+  if (bytes <= scratch_bytes_) return;
+  for (auto& seat : seats_) seat->worker.scratch = seat->scratch.reserve(bytes);
+  scratch_bytes_ = bytes;
+}
+
+void Pool::parallel(int64_t n, int64_t grain, Body body, const void* context) {
+  if (n <= 0) return;
+  const int64_t most = grain > 0 ? (n + grain - 1) / grain : n;
+  const int pieces = static_cast<int>(most < static_cast<int64_t>(seats_.size()) ? most : seats_.size());
+  if (pieces <= 1) {
+    body(context, 0, n, worker());
+    return;
+  }
+  body_ = body;
+  context_ = context;
+  n_ = n;
+  pieces_ = pieces;
+  const uint64_t round = round_.load(std::memory_order_relaxed) + 1;
+  {
+    // Under the mutex, so that a helper about to sleep can't miss it.
+    std::lock_guard lock(mutex_);
+    round_.store(round, std::memory_order_release);
+    if (sleeping_ > 0) wake_.notify_all();
+  }
+  work(*seats_[0]);
+  for (auto& seat : seats_) {
+    if (seat->worker.index == 0) continue;
+    for (int spins = 0; seat->finished.load(std::memory_order_acquire) != round; ++spins) {
+      if (spins < kSpins) pause();
+      else std::this_thread::yield();
+    }
+  }
+  std::exception_ptr first;
+  for (auto& seat : seats_) {
+    if (seat->error && !first) first = seat->error;
+    seat->error = nullptr;
+  }
+  if (first) std::rethrow_exception(first);
+}
+
+void Pool::work(Seat& seat) {
+  const int64_t i = seat.worker.index;
+  if (i >= pieces_) return;
+  const int64_t begin = n_ * i / pieces_, end = n_ * (i + 1) / pieces_;
+  try {
+    if (begin < end) body_(context_, begin, end, seat.worker);
+  } catch (...) {
+    seat.error = std::current_exception();
+  }
+}
+
+void Pool::serve(Seat& seat) {
+  uint64_t seen = 0;
+  while (true) {
+    int spins = 0;
+    while (round_.load(std::memory_order_acquire) == seen) {
+      if (++spins < kSpins) {
+        pause();
+        continue;
+      }
+      std::unique_lock lock(mutex_);
+      ++sleeping_;
+      wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
+      --sleeping_;
+    }
+    seen = round_.load(std::memory_order_acquire);
+    if (stop_) return;
+    work(seat);
+    seat.finished.store(seen, std::memory_order_release);
+  }
+}
+
+}  // namespace graphopt
