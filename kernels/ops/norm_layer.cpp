@@ -6,6 +6,7 @@
 // layer_norm   in: x, scale?, bias?   out: y, mean?, inverse deviation?   ints: axis   floats: epsilon
 // rms_norm     in: x, scale?          out: y, inverse root mean square?   ints: axis   floats: epsilon
 // Dims of scale and bias are those of the row, or 1s; stashed results are float32, or float64 of float64.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/norm_rows.h"
@@ -104,9 +105,13 @@ Moments normalize_row(const double* x, double*, int64_t, const Params&, const fl
 
 Moments normalize_row(const double* x, double* y, int64_t n, const Params& p, const double* scale, const double* bias) {
   const auto average = [&](const auto& f) {
-    double s[8] = {};
-    for (int64_t i = 0; i < n; ++i) s[i % 8] += f(x[i]);
-    return (((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))) / static_cast<double>(n);
+    double total = 0;
+    for (int64_t i = 0; i < n;) {
+      double s[4] = {};
+      for (const int64_t end = std::min(n, i + 256); i < end; ++i) s[i % 4] += f(x[i]);
+      total += (s[0] + s[1]) + (s[2] + s[3]);
+    }
+    return total / static_cast<double>(n);
   };
   const double mean = p.centred ? average([](double v) { return v; }) : 0;
   const double square = average([mean](double v) { return (v - mean) * (v - mean); });
