@@ -39,7 +39,11 @@ def assert_normalized(
             [EPSILON],
             threads,
         )
-        near = 4 * rounding * ((np.abs(wide) + np.abs(mean) + 1) * inverse * np.abs(factor) + np.abs(want))
+        near = (
+            (4 + wide[0].size / 4096)
+            * rounding
+            * ((np.abs(wide) + np.abs(mean) + 1) * inverse * np.abs(factor) + np.abs(want))
+        )
         assert (
             np.abs(got[0].astype(np.longdouble) - want) <= near + 2.0**-24 * (x.dtype == np.float16)
         ).all()
