@@ -40,7 +40,7 @@ def assert_normalized(
             threads,
         )
         near = (
-            (4 + wide[0].size / 4096)
+            (4 + wide.size / inverse.size / 4096)
             * rounding
             * ((np.abs(wide) + np.abs(mean) + 1) * inverse * np.abs(factor) + np.abs(want))
         )
