@@ -1,0 +1,104 @@
+// Sliding windows: what convolution, transposed convolution and pooling have in common.
+//
+// Up to three spatial axes, kept right-aligned in arrays of three: the axes that a 1-D or 2-D window lacks have size 1.
+#pragma once
+#include "engine/abi.h"
+
+namespace graphopt {
+
+constexpr int kWindowAxes = 3;
+
+enum class AutoPad : int64_t { kNone = 0, kSameUpper = 1, kSameLower = 2, kValid = 3 };
+
+struct Window {
+  int rank = 0;  // of the tensors' spatial part
+  int64_t in[kWindowAxes] = {1, 1, 1}, out[kWindowAxes] = {1, 1, 1};
+  int64_t kernel[kWindowAxes] = {1, 1, 1}, stride[kWindowAxes] = {1, 1, 1}, dilation[kWindowAxes] = {1, 1, 1};
+  int64_t pad[kWindowAxes] = {0, 0, 0}, pad_end[kWindowAxes] = {0, 0, 0};
+  int64_t x[kWindowAxes] = {0, 0, 0}, y[kWindowAxes] = {0, 0, 0};  // strides of the two tensors
+
+  int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+  int64_t in_size() const { return in[0] * in[1] * in[2]; }
+  int64_t out_size() const { return out[0] * out[1] * out[2]; }
+  int64_t extent(int axis) const { return dilation[axis] * (kernel[axis] - 1) + 1; }
+  // The window positions of `axis` whose tap `k` lies inside the input: [first, last).
+  void inside(int axis, int64_t k, int64_t* first, int64_t* last) const {
+    const int64_t shift = k * dilation[axis] - pad[axis], s = stride[axis];
+    int64_t lo = shift >= 0 ? 0 : (-shift + s - 1) / s;
+    int64_t hi = in[axis] - shift > 0 ? (in[axis] - shift + s - 1) / s : 0;
+    hi = hi < out[axis] ? hi : out[axis];
+    *first = lo;
+    *last = hi > lo ? hi : lo;
+  }
+};
+
+// Integers that describe a window of r axes: kernel[r], strides[r], dilations[r], pads before[r], pads after[r].
+constexpr int window_ints(int rank) { return 5 * rank; }
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Reads `ints` for the tensor `x` of dims (N, C, spatial...); resolves auto_pad. Outputs' dims are not needed yet.
+inline Window read_window(Bind& b, const Tensor& x, const int64_t* ints, AutoPad auto_pad) {
+  Window w;
+  w.rank = x.rank - 2;
+  if (w.rank < 1 || w.rank > kWindowAxes)
+    b.host->fail("windows of %lld axes are not supported: 1 to 3 are", static_cast<long long>(w.rank));
+  const int r = w.rank;
+  for (int i = 0; i < r; ++i) {
+    const int a = kWindowAxes - r + i;
+    w.in[a] = x.dims[2 + i];
+    w.x[a] = x.strides[2 + i];
+    w.kernel[a] = ints[i];
+    w.stride[a] = ints[r + i];
+    w.dilation[a] = ints[2 * r + i];
+    w.pad[a] = ints[3 * r + i];
+    w.pad_end[a] = ints[4 * r + i];
+    if (w.kernel[a] < 1 || w.stride[a] < 1 || w.dilation[a] < 1)
+      b.host->fail("window axis %d: kernel %lld, stride %lld, dilation %lld must be at least 1", i,
+                   static_cast<long long>(w.kernel[a]), static_cast<long long>(w.stride[a]),
+                   static_cast<long long>(w.dilation[a]));
+    if (auto_pad == AutoPad::kNone) continue;
+    w.pad[a] = w.pad_end[a] = 0;
+    if (auto_pad == AutoPad::kValid) continue;
+    const int64_t positions = ceil_div(w.in[a], w.stride[a]);
+    int64_t total = (positions - 1) * w.stride[a] + w.extent(a) - w.in[a];
+    total = total > 0 ? total : 0;
+    w.pad[a] = auto_pad == AutoPad::kSameUpper ? total / 2 : total - total / 2;
+    w.pad_end[a] = total - w.pad[a];
+  }
+  return w;
+}
+
+// How many positions the window has along `axis`.
+inline int64_t window_positions(const Window& w, int axis, bool ceil_mode = false) {
+  const int64_t room = w.in[axis] + w.pad[axis] + w.pad_end[axis] - w.extent(axis);
+  if (room < 0) return 0;
+  int64_t n = (ceil_mode ? ceil_div(room, w.stride[axis]) : room / w.stride[axis]) + 1;
+  // A window that would start in the padding after the input does not count.
+  if (ceil_mode && (n - 1) * w.stride[axis] >= w.in[axis] + w.pad[axis]) --n;
+  return n;
+}
+
+// Sets the dims of `y` to (batch, channels, positions...).
+inline void set_window_dims(const Window& w, const Tensor& x, int64_t channels, bool ceil_mode, Tensor& y) {
+  y.rank = x.rank;
+  y.dims[0] = x.dims[0];
+  y.dims[1] = channels;
+  for (int i = 0; i < w.rank; ++i) y.dims[2 + i] = window_positions(w, kWindowAxes - w.rank + i, ceil_mode);
+}
+
+// Takes the output's dims and strides over; fails where `y` has other dims than the window gives.
+inline void take_output(Bind& b, Window& w, const Tensor& x, int64_t channels, bool ceil_mode, const Tensor& y) {
+  Tensor expected;
+  set_window_dims(w, x, channels, ceil_mode, expected);
+  for (int i = 0; i < expected.rank; ++i)
+    if (y.rank != expected.rank || y.dims[i] != expected.dims[i])
+      b.host->fail("output axis %d has %lld elements where the window gives %lld", i,
+                   static_cast<long long>(i < y.rank ? y.dims[i] : -1), static_cast<long long>(expected.dims[i]));
+  for (int i = 0; i < w.rank; ++i) {
+    w.out[kWindowAxes - w.rank + i] = y.dims[2 + i];
+    w.y[kWindowAxes - w.rank + i] = y.strides[2 + i];
+  }
+}
+
+}  // namespace graphopt
