@@ -7,19 +7,74 @@ nothing until the result streams to disk.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["mapped", "reshaped", "transposed"]
+__all__ = ["Transposed", "mapped", "reshaped", "transposed"]
 
 Array = npt.NDArray[np.generic]
 
+# One line of a cache: a copy that fills lines whole takes a quarter of the time.
+LINE_BYTES = 64
 
-def transposed(tensor: ir.TensorProtocol, perm: Sequence[int]) -> ir.LazyTensor:
-    """`tensor` with its axes in the order `perm`.
+# How much of a tensor is computed before it is written: long runs of the source, and little memory.
+PIECE_BYTES = 8 << 20
+
+
+class Transposed(ir.LazyTensor):
+    """Another tensor with its axes in another order.
+
+    Attributes:
+        source: The other tensor.
+        perm: For each axis the source's axis that it is.
+    """
+
+    __slots__ = ("perm", "source")
+
+    def __init__(self, source: ir.TensorProtocol, perm: tuple[int, ...]) -> None:
+        dims = _dims(source)
+        super().__init__(
+            self._computed, dtype=source.dtype, shape=ir.Shape([dims[axis] for axis in perm]), cache=False
+        )
+        self.source = source
+        self.perm = perm
+
+    def _computed(self) -> ir.TensorProtocol:
+        view = np.transpose(self.source.numpy(), self.perm)
+        found = np.empty(view.shape, view.dtype)
+        _copy_by_lines(found, view)
+        return ir.Tensor(found, dtype=self.dtype, name=self.name)
+
+    def pieces(self) -> Iterator[Array]:
+        """The elements in order, contiguous, some megabytes at a time; each is gone when the next is made."""
+        view = np.transpose(self.source.numpy(), self.perm)
+        view = view.reshape(1) if not view.ndim else view
+        # Axes of one element say nothing, and the first is the one to cut.
+        view = view.reshape([n for n in view.shape if n != 1] or [1]) if view.size else view
+        rows = max(1, PIECE_BYTES // max(1, view[:1].nbytes))
+        buffer = np.empty((min(rows, len(view)), *view.shape[1:]), view.dtype)
+        for start in range(0, len(view), rows):
+            part = view[start : start + rows]
+            found = buffer[: len(part)]
+            _copy_by_lines(found, part)
+            yield found
+
+
+def _copy_by_lines(target: Array, view: Array) -> None:
+    """Copy a transposed view into a contiguous array, so that each line of the target is filled at once."""
+    step = LINE_BYTES // target.itemsize
+    if not target.ndim or not step or view.strides[-1] <= view.itemsize:
+        target[...] = view
+        return
+    for start in range(0, target.shape[-1], step):
+        target[..., start : start + step] = view[..., start : start + step]
+
+
+def transposed(tensor: ir.TensorProtocol, perm: Sequence[int]) -> ir.TensorProtocol:
+    """`tensor` with its axes in the order `perm`; the tensor itself where that changes nothing.
 
     Raises:
         ValueError: `perm` is no order of the tensor's axes.
@@ -28,9 +83,9 @@ def transposed(tensor: ir.TensorProtocol, perm: Sequence[int]) -> ir.LazyTensor:
     dims = _dims(tensor)
     if sorted(order) != list(range(len(dims))):
         raise ValueError(f"perm {list(order)} is no order of the axes of {list(dims)}")
-    return mapped(
-        (tensor,), lambda array: np.transpose(array, order), tensor.dtype, [dims[axis] for axis in order]
-    )
+    if isinstance(tensor, Transposed):
+        tensor, order = tensor.source, tuple(tensor.perm[axis] for axis in order)
+    return tensor if order == tuple(range(len(order))) else Transposed(tensor, order)
 
 
 def reshaped(tensor: ir.TensorProtocol, dims: Sequence[int]) -> ir.LazyTensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ import onnx
 import onnx_ir as ir
 
 from graphopt.errors import GraphoptError, OutputError
-from graphopt.ir import protobuf, scopes
+from graphopt.ir import lazy, protobuf, scopes
 from graphopt.ir.load import EXTERNAL_DATA_KEY
 from graphopt.ir.replacing import Replacement
 from graphopt.ir.storage import StoredTensor
@@ -288,6 +289,10 @@ def _write_pieces(file: int, pieces: Sequence[bytes | int], tensors: Sequence[ir
 
 def _write_tensor(file: int, tensor: ir.TensorProtocol) -> None:
     expected = tensor.nbytes
+    if isinstance(tensor, lazy.Transposed) and tensor.dtype.bitwidth >= 8 and sys.byteorder == "little":
+        for piece in tensor.pieces():
+            _write_all(file, piece.reshape(-1).view(np.uint8).data)
+        return
     if isinstance(tensor, ir.LazyTensor):
         computed = tensor.raw()
         if (computed.dtype, computed.shape.numpy()) != (tensor.dtype, tensor.shape.numpy()):

@@ -153,6 +153,12 @@ def _deferred(m: Match, needed: Sequence[ir.Value]) -> Results:
     node = m.root
     tensors = [None if v is None else constants.constant(v) for v in node.inputs]
     present = [t for t in tensors if t is not None]
+    if node.op_type == "Transpose" and node.domain == "":
+        rank = len(constants.shape_of(present[0]))
+        perm = m.attribute(node, "perm", tuple(reversed(range(rank))))
+        assert isinstance(perm, tuple)
+        if perm != tuple(range(rank)):
+            return {needed[0]: lazy.transposed(present[0], perm)}
     opsets = _opsets(m)
 
     def output(index: int) -> Callable[..., np.ndarray]:
