@@ -32,15 +32,9 @@ void run_concat(const Instr& i, Worker& w) {
   }
 }
 
-int axis_of(Bind& b, int rank) {
-  const int64_t axis = b.ints[0] < 0 ? b.ints[0] + rank : b.ints[0];
-  if (axis < 0 || axis >= rank) b.host->fail("concat along axis %lld of rank %d", static_cast<long long>(b.ints[0]), rank);
-  return static_cast<int>(axis);
-}
-
 Run prepare_concat(Bind& b) {
   const Tensor& out = *b.out[0];
-  const int axis = axis_of(b, out.rank);
+  const int axis = axis_within(*b.host, b.ints[0], out.rank);
   auto& p = b.make<Concat>();
   p = {b.n_in, b.array<CopyPlan>(b.n_in), b.array<int64_t>(b.n_in), b.array<bool>(b.n_in)};
   int64_t at = 0;
@@ -66,7 +60,7 @@ Run prepare_concat(Bind& b) {
 void shape_concat(Bind& b) {
   Tensor& out = *b.out[0];
   set_dims(out, b.in[0]->rank, b.in[0]->dims);
-  const int axis = axis_of(b, out.rank);
+  const int axis = axis_within(*b.host, b.ints[0], out.rank);
   for (int k = 1; k < b.n_in; ++k) {
     if (b.in[k]->rank != out.rank) b.host->fail("concat of %s and %s", shape_text(out).text, shape_text(*b.in[k]).text);
     out.dims[axis] += b.in[k]->dims[axis];

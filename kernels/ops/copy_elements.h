@@ -33,6 +33,19 @@ inline void set_dims(Tensor& t, int64_t rank, const int64_t* dims) {
   for (int i = 0; i < t.rank; ++i) t.dims[i] = dims[i];
 }
 
+// The same with a check, for ranks that inputs decide.
+inline void set_rank(Bind& b, Tensor& t, int64_t rank) {
+  if (rank > kMaxRank) b.host->fail("rank %lld is above %d", static_cast<long long>(rank), kMaxRank);
+  t.rank = static_cast<int32_t>(rank);
+}
+
+// An axis counted from the front.
+inline int axis_within(const Host& host, int64_t axis, int64_t rank) {
+  if (axis < -rank || axis >= rank)
+    host.fail("axis %lld of rank %lld", static_cast<long long>(axis), static_cast<long long>(rank));
+  return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
+
 // Where the k-th element in row-major order lies, in elements.
 inline int64_t offset_of(const Tensor& t, int64_t k) {
   int64_t offset = 0;
