@@ -97,6 +97,27 @@ AVOIDED = (
         _MEASURED,
     ),
     Preference(
+        "mask arithmetic, 3 MatMul, 3 Add, Attention",
+        "com.microsoft.Attention with a mask of integers",
+        "roberta_ts14 as a whole, 3 x 64 tokens",
+        (15567.7, 16040.9),
+        _MEASURED,
+    ),
+    Preference(
+        "Add, LayerNormalization",
+        "SkipLayerNormalization",
+        "x float32[3,64,384] without a bias",
+        (54.0, 377.7),
+        _MEASURED,
+    ),
+    Preference(
+        "Add, LayerNormalization",
+        "SkipLayerNormalization",
+        "x float32[1,7,384] without a bias",
+        (3.6, 14.5),
+        _MEASURED,
+    ),
+    Preference(
         "Add, Add, LayerNormalization",
         "SkipLayerNormalization",
         "x float32[2,128,256] with a bias",
