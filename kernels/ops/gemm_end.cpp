@@ -89,6 +89,15 @@ void PanelEnds::add_any_residual(int64_t row, int rows) {
   }
 }
 
+void PanelEnds::put(int64_t row, int rows) {
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < kPanel; j += kLanes) {
+      float* at = buffer_ + i * kPanel + j;
+      store(at, load(at) * load(tile_.scale + j) + load(tile_.bias + j));
+    }
+  finish(row, rows);
+}
+
 void PanelEnds::finish(int64_t row, int rows) {
   if (data_.residual != nullptr && end_.residual_first) add_any_residual(row, rows);
   if (end_.clips) clip_rows(buffer_, rows, end_.low, end_.high);

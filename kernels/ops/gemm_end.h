@@ -97,6 +97,10 @@ class PanelEnds {
     if (residual != nullptr && !end_.residual_first) add_residual(c, data_.c_stride, rows, columns_, residual, end_.residual_row);
   }
 
+  // Rows of kPanel sums for `put`.
+  float* sums() { return buffer_; }
+  void put(int64_t row, int rows);
+
  private:
   // From the buffer to C: tails of columns, other element types, residuals of any stride.
   void finish(int64_t row, int rows);

@@ -7,10 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+from graphopt.kernels import _engine
 from hypothesis import given
 from hypothesis import strategies as st
-
-from graphopt.kernels import _engine
 
 FLOAT, UINT8, FLOAT16 = 1, 2, 10
 RESIDUAL_FIRST = 1
@@ -198,15 +197,7 @@ def test_activations_in_16_bits() -> None:
 
 
 def test_shapes_that_do_not_fit_are_named() -> None:
-    with pytest.raises(Exception, match=r"\[\.\., 5\] times \[6, 7\]"):
-        packed = _engine.pack("gemm.f32", [(normal(6, 7), FLOAT)], [])
-        _engine.call_kernel(
-            "gemm",
-            [(normal(2, 5), FLOAT), (packed, UINT8)],
-            [(FLOAT, [2, 7], None)],
-            [6, 7, 0, 0],
-            [],
-            b"",
-            1,
-            1,
-        )
+    packed = _engine.pack("gemm.f32", [(normal(6, 7), FLOAT)], [])
+    inputs = [(normal(2, 5), FLOAT), (packed, UINT8)]
+    with pytest.raises(_engine.ExecutionError, match=r"\[\.\., 5\] times \[6, 7\]"):
+        _engine.call_kernel("gemm", inputs, [(FLOAT, [2, 7], None)], [6, 7, 0, 0], [], b"", 1, 1)
