@@ -52,3 +52,7 @@ class OutputError(GraphoptError):
     """The output could not be written; nothing half-written remains."""
 
     exit_code = 5
+
+
+class ExecutionError(ModelError):
+    """The engine can't run the model on these inputs: names, types, sizes, indices, limits."""

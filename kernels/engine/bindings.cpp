@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "engine/direct.h"
+#include "engine/engine.h"
 #include "engine/errors.h"
 #include "engine/library.h"
 
@@ -36,8 +37,16 @@ const Library& library_of(const std::string& folder) {
 
 NB_MODULE(_engine, m) {
   using namespace graphopt;
-  nb::exception<ExecutionError>(m, "ExecutionError");
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const ExecutionError& error) {
+      nb::object type = nb::module_::import_("graphopt.errors").attr("ExecutionError");
+      PyErr_SetString(type.ptr(), error.what());
+    }
+  });
   const auto file = nb::cast<std::string>(m.attr("__file__"));
   const Library& library = library_of(std::filesystem::path(file).parent_path().string());
   bind_direct(m, library);
+  bind_engine(m, library);
 }

@@ -1,0 +1,105 @@
+"""A node as the nodes of its function: those of the model's own functions and those that the standard defines."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+from onnx import defs
+
+from graphopt.ir.cloning import copy_nodes
+from graphopt.ir.fact import Fact, OptionalFact, SequenceFact, TensorFact
+from graphopt.ir.graphs import bodies
+from graphopt.ir.inference import Facts
+from graphopt.ir.names import Names
+
+__all__ = ["expand"]
+
+
+def expand(model: ir.Model, node: ir.Node, opset: int, facts: Facts, names: Names) -> list[ir.Node] | None:
+    """Put the body of the node's function in its place; the new nodes, or None where it has no body.
+
+    Args:
+        model: The model; its graph is changed.
+        node: A node of the model or of a body in it.
+        opset: The version of the node's domain.
+        facts: What the types of the node's inputs are asked of.
+        names: Where new names come from.
+    """
+    function = model.functions.get(node.op_identifier()) or _standard_body(node, opset, facts)
+    graph = node.graph
+    if function is None or not isinstance(graph, ir.Graph):
+        return None
+    bound = {name: a for name, a in function.attributes.items() if a.value is not None}
+    bound.update(node.attributes)
+    given = [*node.inputs, *[None] * (len(function.inputs) - len(node.inputs))]
+    values: dict[ir.Value, ir.Value | None] = dict(zip(function.inputs, given, strict=True))
+    nodes = copy_nodes(function, values, names, bound=bound, prefix=f"{node.name or node.op_type}/")
+    for copied in nodes:
+        _set_versions(copied, function.opset_imports)
+        copied.metadata_props["of"] = node.name or node.op_type
+    graph.insert_before(node, nodes)
+    for old, inner in zip(node.outputs, function.outputs, strict=False):
+        new = values.get(inner)
+        assert new is not None, "a function's output is one of its values"
+        if old.is_graph_output() or new.producer() not in nodes:
+            identity = ir.Node("", "Identity", [new], num_outputs=1, version=13, name=names.unique("handed_on"))
+            graph.insert_before(node, identity)
+            nodes.append(identity)
+            new = identity.outputs[0]
+        name = old.name
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        old.name, new.name = None, name
+    graph.remove(node, safe=True)
+    return nodes
+
+
+def _set_versions(node: ir.Node, imports: dict[str, int]) -> None:
+    """Nodes of a function keep the versions that it imports."""
+    if node.version is None:
+        node.version = imports.get(node.domain)
+    for body in bodies(node):
+        for inner in body:
+            _set_versions(inner, imports)
+
+
+def _standard_body(node: ir.Node, opset: int, facts: Facts) -> ir.Function | None:
+    """The function that the standard gives for an operator."""
+    try:
+        schema = defs.get_schema(node.op_type, opset, node.domain)
+    except defs.SchemaError:
+        return None
+    if schema.has_function:
+        proto = schema.function_body
+        if node.domain == "":
+            found = schema.get_function_with_opset_version(schema.since_version)
+            proto = onnx.FunctionProto.FromString(found) if found else proto
+    elif schema.has_context_dependent_function:
+        types = [_type_of(None if v is None else facts.of(v)).SerializeToString() for v in node.inputs]
+        serialized = ir.serde.serialize_node(node).SerializeToString()
+        versions = schema.context_dependent_function_opset_versions
+        version = max((v for v in versions if v <= opset), default=schema.since_version)
+        found = schema.get_context_dependent_function_with_opset_version(version, serialized, types)
+        if not found:
+            return None
+        proto = onnx.FunctionProto.FromString(found)
+    else:
+        return None
+    return ir.serde.deserialize_function(proto) if proto.node else None
+
+
+def _type_of(fact: Fact | None) -> onnx.TypeProto:
+    made = onnx.TypeProto()
+    if isinstance(fact, SequenceFact):
+        made.sequence_type.elem_type.CopyFrom(_type_of(fact.element))
+    elif isinstance(fact, OptionalFact):
+        made.optional_type.elem_type.CopyFrom(_type_of(fact.element))
+    elif isinstance(fact, TensorFact) and fact.dtype is not None:
+        made.tensor_type.elem_type = int(fact.dtype)
+        if fact.dims is not None:
+            for dim in fact.dims:
+                added = made.tensor_type.shape.dim.add()
+                if type(dim) is int:
+                    added.dim_value = dim
+                else:
+                    added.dim_param = str(dim)
+    return made

@@ -1,0 +1,149 @@
+"""A model becomes a Program: operator by operator, then pass by pass over the instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from graphopt.errors import ModelError
+from graphopt.ir.constants import constant
+from graphopt.ir.fact import TensorFact
+from graphopt.ir.inference import Facts
+from graphopt.ir.names import Names
+from graphopt.ir.own_operators import DOMAIN as OWN
+from graphopt.lowering import registry
+from graphopt.lowering.builder import Builder, Shared
+from graphopt.lowering.expansion import expand
+from graphopt.lowering.program import ABSENT, Module, Program
+from graphopt.lowering.reference import emit_reference
+from graphopt.lowering.registry import NotLowered
+
+__all__ = ["Lowering", "lower"]
+
+
+def lower(
+    model: ir.Model, *, precision: str = "f32", keep: Iterable[str] = ()
+) -> Program:
+    """The Program of a model. The model is changed where functions are expanded: give a copy.
+
+    Args:
+        model: A model that the verifier accepts.
+        precision: "f32", "f16" (weights are stored so), "bf16" (products of it), "int8" (dynamic, row by row).
+        keep: Names of values that a tap may ask for.
+
+    Raises:
+        ModelError: An operator that neither the engine nor the reference implementation has.
+    """
+    lowering = Lowering(model, precision, frozenset(keep))
+    program = lowering.program()
+    from graphopt.lowering.passes import finish
+
+    finish(program)
+    return program
+
+
+class Lowering:
+    """One model on its way."""
+
+    def __init__(self, model: ir.Model, precision: str, keep: frozenset[str]) -> None:
+        self.model = model
+        self.facts = Facts(model)
+        self.names = Names(model)
+        self.shared = Shared(self.facts, dict(model.opset_imports), precision, keep=keep)
+
+    def program(self) -> Program:
+        """All modules."""
+        graph = self.model.graph
+        builder = Builder(self.shared, "main")
+        self.module(graph, builder, [v for v in graph.inputs])
+        return Program(
+            builder.module,
+            self.shared.constants,
+            tuple(v.name or "" for v in graph.inputs),
+            tuple(v.name or "" for v in graph.outputs),
+            tuple(_declared(v) for v in graph.inputs),
+            tuple(_declared(v) for v in graph.outputs),
+        )
+
+    def module(self, graph: ir.Graph, build: Builder, inputs: Iterable[ir.Value]) -> Module:
+        """Fill the builder's module with a graph's nodes."""
+        module = build.module
+        for value in inputs:
+            module.inputs.append(build.output_of(value, build.dtype(value)))
+        for value, register in zip(inputs, module.inputs, strict=True):
+            build.define_elements(value, register)
+        pending = list(graph)[::-1]
+        while pending:
+            node = pending.pop()
+            expanded = self.node(node, build)
+            pending.extend(reversed(expanded))
+        for value in graph.outputs:
+            module.outputs.append(build.register(value))
+        return module
+
+    def node(self, node: ir.Node, build: Builder) -> list[ir.Node]:
+        """Lower one node; the nodes that stand in its place where it has to be expanded."""
+        if all(constant(output) is not None for output in node.outputs):
+            return []
+        if node.op_type not in ("If", "Loop", "Scan") and all(map(build.is_symbolic, node.outputs)):
+            return []
+        build.start(node)
+        reason = "there is no kernel"
+        function = registry.find(node.domain, node.op_type)
+        if function is not None and (node.op_identifier() not in self.model.functions or node.domain == OWN):
+            mark = build.mark()
+            result = self.control_flow(node, build) if node.op_type in _BODIES else function(build, node)
+            if not isinstance(result, NotLowered):
+                self._after(node, build)
+                return []
+            build.rewind(mark)
+            reason = result.reason
+        elif node.op_type in _BODIES and node.domain == "":
+            self.control_flow(node, build)
+            self._after(node, build)
+            return []
+        expanded = expand(self.model, node, build.opset(node), self.facts, self.names)
+        if expanded is not None:
+            return expanded
+        self.shared.fallbacks.append((f"{node.domain}::{node.op_type}" if node.domain else node.op_type, reason))
+        emit_reference(build, node)
+        self._after(node, build)
+        return []
+
+    def control_flow(self, node: ir.Node, build: Builder) -> None:
+        """If, Loop and Scan: their bodies are modules of their own."""
+        from graphopt.lowering.control_flow import lower_if, lower_loop, lower_scan
+
+        {"If": lower_if, "Loop": lower_loop, "Scan": lower_scan}[node.op_type](self, node, build)
+
+    def _after(self, node: ir.Node, build: Builder) -> None:
+        """Note what the results tell of symbols: their dims, and the contents of small ones."""
+        for output in node.outputs:
+            register = build.registered(output)
+            if register == ABSENT:
+                continue
+            dims = build.module.registers[register].dims
+            declared = self.facts.dims(output)
+            if dims is not None and declared is not None:
+                build.equate(declared, register)
+            fact = self.facts.of(output)
+            if isinstance(fact, TensorFact) and fact.elements is not None:
+                build.define_elements(output, register)
+
+
+_BODIES = ("If", "Loop", "Scan")
+
+
+def _declared(value: ir.Value) -> tuple[int | str | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(
+        d if isinstance(d, int) else (None if d.value is None else str(d.value)) for d in value.shape
+    )
+
+
+def unsupported(node: ir.Node) -> ModelError:
+    """The error for an operator that nothing runs."""
+    domain = f"{node.domain}::" if node.domain else ""
+    return ModelError(f"node {node.name!r} ({domain}{node.op_type}): there is no kernel for it")

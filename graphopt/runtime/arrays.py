@@ -1,0 +1,115 @@
+"""numpy arrays of all of ONNX's element types, to and from the engine's form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TypeAlias
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["DTYPES", "Array", "Result", "from_engine", "number_of", "to_engine"]
+
+Array: TypeAlias = npt.NDArray[np.generic]
+Result: TypeAlias = "Array | list[Result] | None"
+
+STRING = 8
+
+# Numbers of ONNX's TensorProto.DataType.
+DTYPES: dict[int, np.dtype[np.generic]] = {
+    number: np.dtype(kind)
+    for number, kind in {
+        1: np.float32,
+        2: np.uint8,
+        3: np.int8,
+        4: np.uint16,
+        5: np.int16,
+        6: np.int32,
+        7: np.int64,
+        9: np.bool_,
+        10: np.float16,
+        11: np.float64,
+        12: np.uint32,
+        13: np.uint64,
+        14: np.complex64,
+        15: np.complex128,
+        16: ml_dtypes.bfloat16,
+        17: ml_dtypes.float8_e4m3fn,
+        18: ml_dtypes.float8_e4m3fnuz,
+        19: ml_dtypes.float8_e5m2,
+        20: ml_dtypes.float8_e5m2fnuz,
+        21: ml_dtypes.uint4,
+        22: ml_dtypes.int4,
+        23: ml_dtypes.float4_e2m1fn,
+        24: ml_dtypes.float8_e8m0fnu,
+        25: ml_dtypes.uint2,
+        26: ml_dtypes.int2,
+    }.items()
+}
+_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
+_PLAIN = {*range(1, 8), *range(9, 16)}
+
+
+def number_of(array: Array) -> int:
+    """ONNX's number of an array's element type.
+
+    Raises:
+        TypeError: ONNX has no such type.
+    """
+    if array.dtype.kind in "OUST":
+        return STRING
+    found = _NUMBERS.get(array.dtype)
+    if found is None:
+        raise TypeError(f"arrays of {array.dtype} are no ONNX tensors")
+    return found
+
+
+def to_engine(value: object) -> object:
+    """An array, a sequence of arrays or None in the form that the engine takes."""
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        return [to_engine(item) for item in value]
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    number = number_of(array)
+    if number == STRING:
+        return ([_bytes(item) for item in array.reshape(-1).tolist()], list(array.shape), STRING)
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    return (array if number in _PLAIN else array.view(_carrier(number)), number)
+
+
+def from_engine(value: object) -> Result:
+    """What the engine gives as arrays, lists of them, and None."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [from_engine(item) for item in value]
+    assert isinstance(value, tuple), "the engine gives tuples for tensors"
+    if len(value) == 3:
+        texts = [item.decode("utf-8", "surrogateescape") for item in value[0]]
+        return np.array(texts, dtype=object).reshape(value[1])
+    array, number = value
+    return typed(array, number)
+
+
+def typed(array: Array, number: int) -> Array:
+    """The engine's array with the element type of that number."""
+    return array if number in _PLAIN else array.view(DTYPES[number])
+
+
+@cache
+def _carrier(number: int) -> np.dtype[np.generic]:
+    """The integers that carry elements which numpy itself does not know."""
+    return np.dtype(np.uint16 if DTYPES[number].itemsize == 2 else (np.int8 if number in (22, 26) else np.uint8))
+
+
+def _bytes(text: object) -> bytes:
+    return text if isinstance(text, bytes) else str(text).encode("utf-8", "surrogateescape")
+
+
+def arrays_of(values: Sequence[object]) -> list[Result]:
+    """The engine's values as arrays."""
+    return [from_engine(value) for value in values]

@@ -1,0 +1,270 @@
+#include "engine/executor.h"
+
+#include <time.h>
+
+#include <algorithm>
+
+#include "engine/errors.h"
+
+namespace graphopt {
+namespace {
+
+// Plans of a segment that are kept; the one that was not run for longest goes.
+constexpr size_t kPlans = 16;
+
+int64_t now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * int64_t{1000000000} + t.tv_nsec;
+}
+
+int64_t integer_at(const Tensor& t, int64_t i) {
+  int64_t at = 0, rest = i;
+  for (int d = t.rank - 1; d >= 0; --d) {
+    at += rest % t.dims[d] * t.strides[d];
+    rest /= t.dims[d];
+  }
+  switch (t.dtype) {
+    case DType::kInt64: case DType::kUint64: return t.as<int64_t>()[at];
+    case DType::kInt32: return t.as<int32_t>()[at];
+    case DType::kUint32: return t.as<uint32_t>()[at];
+    case DType::kInt16: return t.as<int16_t>()[at];
+    case DType::kUint16: return t.as<uint16_t>()[at];
+    case DType::kInt8: return t.as<int8_t>()[at];
+    case DType::kUint8: case DType::kBool: return t.as<uint8_t>()[at];
+    case DType::kFloat: return static_cast<int64_t>(t.as<float>()[at]);
+    case DType::kDouble: return static_cast<int64_t>(t.as<double>()[at]);
+    default: fail("a size of element type %d", static_cast<int>(t.dtype));
+  }
+}
+
+}  // namespace
+
+Executor::Executor(const ProgramInfo& program, const Constants& constants, int threads, const Limits& limits)
+    : program_(program), constants_(constants), limits_(limits), threads_(threads), planner_(program, constants, threads),
+      sizes_(program.expressions), workers_(threads), buffers_(limits.bytes), frames_(program.modules.size()),
+      plans_(static_cast<size_t>(program.n_segments)), kernel_memory_(static_cast<size_t>(program.n_segments)) {
+  sizes_.set_symbols(program.symbol_names.size());
+  for (const ModuleInfo& module : program.modules) times_.emplace_back(module.instructions.size());
+}
+
+std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& callbacks) {
+  const ModuleInfo& module = program_.main();
+  callbacks_ = &callbacks;
+  iteration_.clear();
+  Frame frame;
+  frame.module = &module;
+  frame.values.resize(module.registers.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const int32_t reg = module.inputs[i];
+    const RegisterInfo& info = module.registers[static_cast<size_t>(reg)];
+    const Value& value = inputs[i];
+    if (value.is_tensor() && info.dtype != DType::kUndefined && info.dtype != value.tensor.dtype)
+      fail("input '%s': element type %d, wanted %d", name_of(frame, reg), static_cast<int>(value.tensor.dtype), static_cast<int>(info.dtype));
+    if (value.is_tensor() && info.rank >= 0 && info.rank != value.tensor.rank)
+      fail("input '%s': rank %d, wanted %d", name_of(frame, reg), value.tensor.rank, info.rank);
+    frame.values[static_cast<size_t>(reg)] = std::move(inputs[i]);
+  }
+  enter(frame);
+  std::vector<Value> results;
+  for (int32_t reg : module.outputs) results.push_back(frame.values[static_cast<size_t>(reg)]);
+  return results;
+}
+
+void Executor::enter(Frame& frame) {
+  define(frame, frame.module->entry);
+  for (int32_t reg : frame.module->inputs) check_dims(frame, reg);
+  for (const auto& [outside, inside] : frame.module->captures) check_dims(frame, inside);
+  for (const SegmentInfo& segment : frame.module->segments) run_segment(frame, segment);
+}
+
+void Executor::run_segment(Frame& frame, const SegmentInfo& segment) {
+  if (segment.is_boundary) {
+    const InstructionInfo& info = frame.module->instructions[static_cast<size_t>(segment.first)];
+    const int64_t start = profiling_ ? now() : 0;
+    if (info.kernel != nullptr) run_kernel(frame, segment, info);
+    else run_special(frame, info);
+    if (profiling_) {
+      InstructionTime& time = times_[static_cast<size_t>(frame.module - program_.modules.data())][static_cast<size_t>(segment.first)];
+      ++time.calls;
+      time.nanoseconds += now() - start;
+    }
+    define(frame, segment.definitions);
+    for (int32_t reg : info.outputs)
+      if (reg >= 0) check_dims(frame, reg);
+  } else {
+    run_bound(frame, segment);
+    define(frame, segment.definitions);
+  }
+  for (int32_t reg : segment.dead) frame.values[static_cast<size_t>(reg)].clear();
+}
+
+Plan& Executor::plan_for(const ModuleInfo& module, const SegmentInfo& segment) {
+  Plans& plans = plans_[static_cast<size_t>(segment.number)];
+  const auto fits = [&](const Plan& plan) {
+    for (size_t i = 0; i < segment.symbols.size(); ++i)
+      if (plan.key[i] != sizes_.symbol(segment.symbols[i])) return false;
+    return true;
+  };
+  if (plans.last != nullptr && fits(*plans.last)) return *plans.last;
+  for (auto& plan : plans.all)
+    if (fits(*plan)) return *(plans.last = plan.get());
+  plans.last = nullptr;
+  std::unique_ptr<Plan> made;
+  if (plans.all.size() >= kPlans) {
+    auto oldest = std::min_element(plans.all.begin(), plans.all.end(), [](const auto& a, const auto& b) { return a->used < b->used; });
+    made = std::move(*oldest);
+    plans.all.erase(oldest);
+  } else {
+    made = std::make_unique<Plan>();
+  }
+  planner_.build(module, segment, sizes_, arena_, limits_.bytes, *made);
+  plans.all.push_back(std::move(made));
+  return *(plans.last = plans.all.back().get());
+}
+
+void Executor::run_bound(Frame& frame, const SegmentInfo& segment) {
+  Plan& plan = plan_for(*frame.module, segment);
+  plan.used = ++clock_;
+  for (const Plan::Export& e : plan.exports) {
+    Value& value = frame.values[static_cast<size_t>(e.root)];
+    const Tensor& t = plan.tensors[static_cast<size_t>(e.tensor)];
+    value.owner = buffers_.take(t.dtype, t.count());
+    value.tensor = t;
+    value.tensor.data = value.owner.get()->data;
+    value.kind = Value::Kind::kTensor;
+  }
+  for (const Plan::Import& i : plan.imports) {
+    const Value& value = frame.values[static_cast<size_t>(i.root)];
+    if (!value.is_tensor()) fail("value '%s' is no tensor", name_of(frame, i.root));
+    plan.tensors[static_cast<size_t>(i.tensor)].data = value.tensor.data + i.offset;
+  }
+  workers_.reserve_scratch(plan.scratch);
+  run_code(*frame.module, segment, plan);
+}
+
+void Executor::run_code(const ModuleInfo& module, const SegmentInfo& segment, const Plan& plan) {
+  Worker& worker = workers_.worker();
+  const Instr* at = plan.code.data();
+  const Instr* const end = at + plan.code.size();
+  try {
+    if (!profiling_) {
+      for (; at != end; ++at) at->run(*at, worker);
+      return;
+    }
+    auto& times = times_[static_cast<size_t>(&module - program_.modules.data())];
+    for (; at != end; ++at) {
+      const int64_t start = now();
+      at->run(*at, worker);
+      const size_t index = static_cast<size_t>(segment.first + (at - plan.code.data()));
+      InstructionTime& time = times[index];
+      ++time.calls;
+      time.nanoseconds += now() - start;
+      const InstructionInfo& info = module.instructions[index];
+      for (size_t i = 0; i < info.inputs.size(); ++i)
+        if (at->in[i] != nullptr) time.bytes += at->in[i]->count() * size_of(at->in[i]->dtype);
+      for (size_t i = 0; i < info.outputs.size(); ++i)
+        if (at->out[i] != nullptr) time.bytes += at->out[i]->count() * size_of(at->out[i]->dtype);
+    }
+  } catch (const ExecutionError& error) {
+    const InstructionInfo& info = module.instructions[static_cast<size_t>(segment.first + (at - plan.code.data()))];
+    throw ExecutionError(described(program_, info, error.what(), at->in, at->out));
+  }
+}
+
+void Executor::run_kernel(Frame& frame, const SegmentInfo& segment, const InstructionInfo& info) {
+  sizes_.evaluate(segment.slots);
+  const ModuleInfo& module = *frame.module;
+  std::vector<Tensor> tensors(info.inputs.size() + info.outputs.size());
+  std::vector<Tensor*> operands(tensors.size(), nullptr);
+  const auto bind = [&](size_t at, int32_t reg, bool is_output) {
+    if (reg < 0) return;
+    const RegisterInfo& r = module.registers[static_cast<size_t>(reg)];
+    const RegisterInfo& root = module.registers[static_cast<size_t>(r.root)];
+    Tensor& t = tensors[at];
+    operands[at] = &t;
+    const int32_t constant = r.constant >= 0 ? r.constant : root.constant;
+    const Value& value = frame.values[static_cast<size_t>(r.root)];
+    if (constant >= 0 && r.rank < 0) {
+      t = constants_[static_cast<size_t>(constant)];
+      return;
+    }
+    if (is_output && (reg != r.root || !value.is_tensor())) {
+      t.dtype = r.dtype;
+      return;
+    }
+    if (constant < 0 && reg == r.root) {
+      if (!value.is_tensor()) fail("value '%s' is no tensor", name_of(frame, reg));
+      t = value.tensor;
+      return;
+    }
+    t.dtype = r.dtype;
+    t.rank = r.rank;
+    for (int d = 0; d < t.rank; ++d) t.dims[d] = sizes_[r.dims[static_cast<size_t>(d)]];
+    if (r.has_strides)
+      for (int d = 0; d < t.rank; ++d) t.strides[d] = sizes_[r.strides[static_cast<size_t>(d)]];
+    else t.make_dense();
+    const char* base = constant >= 0 ? constants_[static_cast<size_t>(constant)].data : value.tensor.data;
+    t.data = const_cast<char*>(base) + sizes_[r.offset] * size_of(r.dtype);
+  };
+  for (size_t i = 0; i < info.inputs.size(); ++i) bind(i, info.inputs[i], false);
+  for (size_t i = 0; i < info.outputs.size(); ++i) {
+    if (info.outputs[i] >= 0) frame.values[static_cast<size_t>(info.outputs[i])].clear();
+    bind(info.inputs.size() + i, info.outputs[i], true);
+  }
+  Allocations& memory = kernel_memory_[static_cast<size_t>(segment.number)];
+  Tensor* const* in = operands.data();
+  Tensor* const* out = operands.data() + info.inputs.size();
+  int64_t scratch = 0;
+  prepare_instruction(program_, info, in, out, sizes_, memory, threads_, scratch, true);
+  try {
+    for (size_t i = 0; i < info.outputs.size(); ++i) {
+      if (info.outputs[i] < 0) continue;
+      Value& value = frame.values[static_cast<size_t>(info.outputs[i])];
+      value.tensor = *out[i];
+      buffers_.allocate(value);
+      *out[i] = value.tensor;
+    }
+    const Instr instr = prepare_instruction(program_, info, in, out, sizes_, memory, threads_, scratch, false);
+    workers_.reserve_scratch(scratch);
+    instr.run(instr, workers_.worker());
+  } catch (const ExecutionError& error) {
+    throw ExecutionError(described(program_, info, error.what(), in, out));
+  }
+}
+
+void Executor::define(const Frame& frame, const std::vector<Definition>& definitions) {
+  for (const Definition& d : definitions) {
+    const RegisterInfo& info = frame.module->registers[static_cast<size_t>(d.reg)];
+    const Value& value = frame.values[static_cast<size_t>(info.root)];
+    if (!value.is_tensor()) continue;
+    int64_t found = 0;
+    if (d.source == 0) {
+      if (d.index >= value.tensor.rank) fail("value '%s' has rank %d", name_of(frame, d.reg), value.tensor.rank);
+      found = value.tensor.dims[d.index];
+    } else {
+      if (d.index >= value.tensor.count()) fail("value '%s' has no element %d", name_of(frame, d.reg), d.index);
+      found = integer_at(value.tensor, d.index);
+    }
+    const int64_t weight = sizes_.compute(d.weight);
+    sizes_.define(d.symbol, weight == 0 ? 0 : (found - sizes_.compute(d.rest)) / weight);
+  }
+}
+
+void Executor::check_dims(const Frame& frame, int32_t reg) const {
+  const RegisterInfo& info = frame.module->registers[static_cast<size_t>(reg)];
+  const Value& value = frame.values[static_cast<size_t>(reg)];
+  if (!value.is_tensor() || info.rank < 0) return;
+  if (value.tensor.rank != info.rank) fail("value '%s' has rank %d, wanted %d", name_of(frame, reg), value.tensor.rank, info.rank);
+  for (int i = 0; i < info.rank; ++i) {
+    const int64_t wanted = sizes_.compute(info.dims[static_cast<size_t>(i)]);
+    if (value.tensor.dims[i] != wanted)
+      fail("value '%s': dim %d is %lld, wanted %lld", name_of(frame, reg), i, static_cast<long long>(value.tensor.dims[i]), static_cast<long long>(wanted));
+  }
+}
+
+const char* Executor::name_of(const Frame& frame, int32_t reg) const {
+  return program_.text(frame.module->registers[static_cast<size_t>(reg)].name);
+}
+
+}  // namespace graphopt

@@ -1,0 +1,113 @@
+// A program as the engine holds it: what graphopt.lowering wrote, read once.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/abi.h"
+#include "engine/library.h"
+
+namespace graphopt {
+
+enum class Op : int32_t { kConst, kSymbol, kAdd, kMul, kFloorDiv, kMin, kMax, kBroadcast };
+
+// One operation on integers; operands are slots that come before it (or a number, or a symbol).
+struct Expression {
+  Op op;
+  int64_t a;
+  int32_t b;
+};
+
+// The values of symbols and slots of one run.
+class Sizes {
+ public:
+  explicit Sizes(const std::vector<Expression>& expressions) : expressions_(&expressions) {}
+  void set_symbols(size_t n) { symbols_.assign(n, 0); values_.assign(expressions_->size(), 0); }
+  int64_t symbol(int i) const { return symbols_[i]; }
+  void define(int i, int64_t value) { symbols_[i] = value; }
+  // Fills the slots, which stand in order; raises ExecutionError on a division by zero or dims that do not broadcast.
+  void evaluate(const std::vector<int32_t>& slots);
+  int64_t operator[](int slot) const { return values_[slot]; }
+  // One slot with all below it.
+  int64_t compute(int slot) const;
+
+ private:
+  int64_t apply(const Expression& e, int64_t a, int64_t b) const;
+
+  const std::vector<Expression>* expressions_;
+  std::vector<int64_t> symbols_, values_;
+};
+
+struct RegisterInfo {
+  DType dtype;
+  int32_t rank;  // -1: not known
+  std::vector<int32_t> dims, strides;
+  bool has_strides;
+  int32_t base;  // -1: memory of its own
+  int32_t root;  // itself, or the register whose memory it looks at
+  int32_t offset;
+  int32_t constant;  // -1: none
+  bool is_local;
+  int32_t name;
+};
+
+// Operators that the engine runs itself.
+enum class Special : int32_t {
+  kNone, kIf, kLoop, kScan, kReference, kTap,
+  kSequenceConstruct, kSequenceEmpty, kSequenceInsert, kSequenceErase, kSequenceAt, kSequenceLength,
+  kSequenceSplit, kSequenceConcat, kOptionalMake, kOptionalHas, kOptionalGet,
+};
+
+struct InstructionInfo {
+  const Kernel* kernel;  // null for operators of the engine
+  Special special;
+  int32_t name, nodes;  // texts
+  std::vector<int32_t> inputs, outputs, ints, bodies;
+  std::vector<double> floats;
+  int32_t blob;
+};
+
+struct Definition {
+  int32_t symbol, reg, source, index, weight, rest;
+};
+
+struct SegmentInfo {
+  int32_t first, count;
+  bool is_boundary;
+  std::vector<Definition> definitions;
+  std::vector<int32_t> dead;
+  // For segments that are bound:
+  std::vector<int32_t> slots;      // all that its sizes need, in order
+  std::vector<int32_t> symbols;    // all that those read
+  std::vector<int32_t> registers;  // all that its instructions touch
+  int32_t number = 0;              // among all segments of the program
+};
+
+struct ModuleInfo {
+  int32_t name;
+  std::vector<RegisterInfo> registers;
+  std::vector<int32_t> inputs, outputs;
+  std::vector<std::pair<int32_t, int32_t>> captures;
+  std::vector<InstructionInfo> instructions;
+  std::vector<Definition> entry;
+  std::vector<SegmentInfo> segments;
+};
+
+struct ProgramInfo {
+  std::vector<std::string> texts, blobs;
+  std::vector<int32_t> symbol_names;
+  std::vector<Expression> expressions;
+  std::vector<int32_t> input_names, output_names;
+  std::vector<ModuleInfo> modules;  // the main module last
+  int32_t n_segments = 0;
+
+  const ModuleInfo& main() const { return modules.back(); }
+  const char* text(int32_t i) const { return texts[static_cast<size_t>(i)].c_str(); }
+};
+
+// Reads the tables. Raises ExecutionError where they are damaged or name a kernel that the library does not have.
+ProgramInfo read_program(const int64_t* words, int64_t n_words, std::vector<std::string> texts,
+                         std::vector<std::string> blobs, const Library& library, int64_t n_constants);
+
+}  // namespace graphopt
