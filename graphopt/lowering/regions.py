@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import onnx_ir as ir
 
-from graphopt.ir.dims import Dim, low, minimum, product
+from graphopt.ir.dims import Dim, product
 from graphopt.ir.regions import Movement
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.program import ABSENT, dense_strides
@@ -74,31 +75,27 @@ class Region:
                 return None
         return Region(self.base, dims, tuple(strides), self.offset)
 
-    def repeated(self, dims: Dims) -> Region | None:
-        """Broadcast where a run decides which dims are 1: their strides become 0 by computation."""
-        extra = len(dims) - len(self.dims)
-        if extra < 0 or any((low(dim) or 0) < 1 for dim in self.dims):
-            return None
-        strides = [stride * minimum(dim - 1, 1) for dim, stride in zip(self.dims, self.strides, strict=True)]
-        return Region(self.base, dims, (*[0] * extra, *strides), self.offset)
-
     def reshaped(self, dims: Dims) -> Region | None:
         """The same elements in the same order with other dims; None where no strides do it.
 
         `dims` have as many elements, which the caller has made sure of.
         """
         sizes, steps = self.blocks()
-        if len(sizes) <= 1:
+        if len(sizes) <= 1 or product(dims) == 0:
             step = steps[0] if steps else 1
             return Region(self.base, dims, tuple([s * step for s in dense_strides(dims)]), self.offset)
-        cut = Movement.of(sizes).relabelled(dims)
+        # A map would join blocks that follow each other; in the opposite order none does.
+        opposite = tuple(reversed(range(len(sizes))))
+        turned = Movement.of(sizes[::-1]).transposed(opposite)
+        cut = None if turned is None else turned.relabelled(dims)
         if cut is None:
             return None
-        strides_of = _factor_strides(sizes, steps, cut.factors)
+        strides_of = _factor_strides(sizes[::-1], steps[::-1], cut.factors)
         strides: list[Dim] = []
         for group in cut.groups:
-            if any(strides_of[a] != strides_of[b] * cut.factors[b] for a, b in zip(group, group[1:], strict=False)):
-                return None
+            for outer, inner in pairwise(group):
+                if strides_of[outer] != strides_of[inner] * cut.factors[inner]:
+                    return None
             strides.append(strides_of[group[-1]] if group else 1)
         return Region(self.base, dims, tuple(strides), self.offset)
 
@@ -148,9 +145,17 @@ def region_of(build: Builder, register: int) -> Region | None:
 def bind(build: Builder, value: ir.Value, region: Region) -> bool:
     """Make a value a look at memory; False where a run does not know its numbers by now."""
     dims = build.dims(value)
-    if dims is None or len(dims) != len(region.dims) or not all(map(build.is_defined, (*region.numbers(), *dims))):
+    if (
+        dims is None
+        or len(dims) != len(region.dims)
+        or not all(map(build.is_defined, (*region.numbers(), *dims)))
+    ):
         return False
-    if region.offset == 0 and build.module.registers[region.base].dims == dims and region.strides == build.strides(region.base):
+    if (
+        region.offset == 0
+        and build.module.registers[region.base].dims == dims
+        and region.strides == build.strides(region.base)
+    ):
         build.bind(value, region.base)
     else:
         build.view(value, region.base, region.strides, region.offset)
@@ -166,7 +171,7 @@ def lay_out(build: Builder, node: ir.Node, region: Region) -> None:
 
 
 def place(build: Builder, node: ir.Node, region: Region) -> bool:
-    """Give the node's output the elements of a region, in row-major order: a look where strides do it, else a copy.
+    """Give the node's output a region's elements in row-major order: a look if strides do it, else a copy.
 
     False where it is not proven, before the run, to have as many elements.
     """

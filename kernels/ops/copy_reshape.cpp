@@ -4,7 +4,7 @@
 //   transpose (data)  ints: perm or none        expand (data, sizes)                 tile (data, repeats)
 //   identity (data)                             depth_to_space, space_to_depth (data)  ints: size, depth first?
 //
-// reshape, squeeze, unsqueeze and flatten want dense operands, the others any strides. Each is one copy.
+// Any strides, but for dense results of reshape, squeeze, unsqueeze and flatten. Each is one copy.
 #include "ops/copy_elements.h"
 #include "ops/copy_plan.h"
 #include "ops/registry.h"
@@ -19,13 +19,14 @@ void check_types(Bind& b) {
     b.host->fail("element type %d is moved to %d", static_cast<int>(b.in[0]->dtype), static_cast<int>(b.out[0]->dtype));
 }
 
-// Dense operands with equally many elements.
+// Equally many elements; the output is dense.
 Run prepare_relabelled(Bind& b) {
   const Tensor &in = *b.in[0], &out = *b.out[0];
   check_types(b);
   if (in.count() != out.count()) b.host->fail("%s can't be reshaped to %s", shape_text(in).text, shape_text(out).text);
-  const int64_t dims[] = {in.count()}, step[] = {1};
-  b.make<CopyPlan>() = plan_copy(in.dtype, 1, dims, step, step);
+  Tensor dense = in;
+  dense.make_dense();
+  b.make<CopyPlan>() = plan_copy(in, dense);
   return run_plan;
 }
 

@@ -36,6 +36,7 @@ def test_reshape(dtype: str, target: tuple[int, ...]) -> None:
     x = numbered((2, 3, 4), dtype)
     wanted = tuple(x.shape[i] if d == 0 else d for i, d in enumerate(target))
     assert np.array_equal(run("reshape", x, ints(*target)), x.reshape(wanted))
+    assert np.array_equal(run("reshape", strided(x), ints(*target)), x.reshape(wanted))
 
 
 def test_reshape_of_nothing() -> None:
