@@ -2,6 +2,7 @@
 # make test            everything that a change must pass; make lint, make types and make check are its parts
 # make fuzz            the property tests, many more examples
 # make conformance     ONNX's own backend tests, each optimized
+# make bench-costs     time every operator in onnxruntime, write the targets' tables (ARGS="--times FILE": keep times)
 # make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
 #
 # The first run of a target makes its environment (network needed once); nothing else is installed by hand.
@@ -13,7 +14,7 @@ SOURCES := $(shell find graphopt passes kernels -name '*.py')
 ROOT := $(CURDIR)
 WORKERS ?= 2
 
-.PHONY: demo test lint types check fuzz conformance bench-optimize clean
+.PHONY: demo test lint types check fuzz conformance bench-costs bench-optimize clean
 
 test: lint types check
 
@@ -40,6 +41,9 @@ fuzz: $(VENV)/.installed
 
 conformance: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -n $(WORKERS) tests/conformance
+
+bench-costs: $(VENV)/.installed
+	$(VENV)/bin/python -m benchmarks.costs $(ARGS)
 
 bench-optimize: $(VENV)/.bench
 	$(VENV)/bin/python -m benchmarks.optimize $(if $(MODELS),$(MODELS),$(error give MODELS=folder)) \

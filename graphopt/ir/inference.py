@@ -127,6 +127,14 @@ class Facts:
         offset = len(target) - len(source)
         return all(_gives_way(dim, target[offset + i]) for i, dim in enumerate(source))
 
+    def context(self, node: ir.Node) -> InferenceContext:
+        """The node as the functions of its operator see it."""
+        return self._context(node, [None if given is None else self.of(given) for given in node.inputs])
+
+    def called(self, node: ir.Node) -> ir.Function | None:
+        """The model's function that a node calls."""
+        return self._model.functions.get(node.op_identifier()) if self._model.functions else None
+
     def forget(self, value: ir.Value, downstream: bool = True) -> None:
         """Drop what is known of the value and, unless told otherwise, of all that depends on it."""
         seen: set[ir.Value] = set()
@@ -293,16 +301,19 @@ class Facts:
         return found
 
     def _results(self, node: ir.Node, inputs: list[Fact | None]) -> Results:
-        graph = node.graph
-        imports = graph.opset_imports if graph is not None and graph.opset_imports else self._imports
-        function = self._model.functions.get(node.op_identifier()) if self._model.functions else None
+        function = self.called(node)
         if function is not None:
             return self._call(function, node, inputs)
         entry = find(node.domain, node.op_type)
         if entry is None or entry.infer is None:
             return ()
+        return entry.infer(self._context(node, inputs))
+
+    def _context(self, node: ir.Node, inputs: list[Fact | None]) -> InferenceContext:
+        graph = node.graph
+        imports = graph.opset_imports if graph is not None and graph.opset_imports else self._imports
         opset = node.version or imports.get(node.domain, 0)
-        return entry.infer(InferenceContext(self, node, inputs, opset, self._binding))
+        return InferenceContext(self, node, inputs, opset, self._binding)
 
     def _call(self, function: ir.Function, node: ir.Node, inputs: list[Fact | None]) -> Results:
         """Facts of a call, from the function's body with the call's inputs and attributes."""

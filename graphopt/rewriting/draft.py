@@ -26,15 +26,17 @@ class Draft:
         anchor: Where the rule fires.
         place: The node before which new ones go: the anchor, unless told otherwise.
         nodes: New nodes in order of making, and the node before which each goes.
+        opset: The version that the default domain is raised to for these nodes, if it is lower now.
         rebuilt: Nodes of the graph that new ones stand for.
         replacements: Old values and what takes their place.
     """
 
-    __slots__ = ("anchor", "editor", "nodes", "place", "rebuilt", "replacements")
+    __slots__ = ("anchor", "editor", "nodes", "opset", "place", "rebuilt", "replacements")
 
-    def __init__(self, editor: Editor, anchor: ir.Node) -> None:
+    def __init__(self, editor: Editor, anchor: ir.Node, opset: int = 0) -> None:
         self.editor = editor
         self.anchor = anchor
+        self.opset = opset
         self.place = anchor
         self.nodes: dict[ir.Node, ir.Node] = {}
         self.rebuilt: set[ir.Node] = set()
@@ -54,9 +56,11 @@ class Draft:
         like = next((v for v in typed if isinstance(v, ir.Value)), None)
         plain = [self._operand(given, like) for given in inputs]
         if domain == "":
-            plain, attributes = spelling.in_opset(
-                op_type, plain, attributes, self.editor.opset_at(self.anchor)
-            )
+            version = self.editor.opset_at(self.anchor)
+            plain, attributes = spelling.in_opset(op_type, plain, attributes, version)
+        else:
+            version = self.editor.model.opset_imports.get(domain, 1)
+        self._require(domain, op_type, max(version, self.opset if domain == "" else 1))
         values = [v if v is None or isinstance(v, ir.Value) else self.constant(v) for v in plain]
         while values and values[-1] is None:
             values.pop()
@@ -88,6 +92,13 @@ class Draft:
             for i in range(len(node.inputs)):
                 node.replace_input_with(i, None)
         self.nodes.clear()
+
+    def _require(self, domain: str, op_type: str, version: int) -> None:
+        """What the target lacks is not written, unless the model came with its domain."""
+        target = self.editor.target
+        is_given = not target.has(domain) and domain in self.editor.model.opset_imports
+        if not is_given and not target.may_write(domain, op_type, version):
+            raise spelling.NotExpressible(f"{target.name} has no {op_type} in opset {version}")
 
     def _operand(self, given: Operand, like: ir.Value | None) -> ir.Value | np.ndarray | None:
         if given is None or isinstance(given, ir.Value | np.ndarray):

@@ -293,7 +293,7 @@ class Driver:
         """What the rule would build, thrown away: the opset is raised for nothing less."""
         if entry.rule.pattern is not None:
             return ()
-        draft = Draft(self.editor, place.root)
+        draft = Draft(self.editor, place.root, entry.rule.opset)
         try:
             with building(draft):
                 return entry.rule.replace(place, extra)

@@ -31,6 +31,7 @@ class OpsetPolicy:
         if isinstance(policy, str) and policy not in ("auto", "keep"):
             raise UsageError(f"--opset takes auto, keep or a number, not {policy!r}")
         self.policy = policy
+        self.target = target
         self.ceiling = min(AUTO_CEILING, target.newest_opset)
         self.raised: list[tuple[int, int]] = []
         self.refused: dict[int, str] = {}
@@ -48,10 +49,20 @@ class OpsetPolicy:
         for wanted in dict.fromkeys((self.ceiling, version)):
             if wanted in self.refused:
                 continue
-            blockers = opset_conversion.can_convert(model, wanted)
+            blockers = [str(b) for b in opset_conversion.can_convert(model, wanted)]
+            blockers += self._left_behind(model, wanted)
             if not blockers:
                 opset_conversion.convert(model, wanted)
                 self.raised.append((current, wanted))
                 return True
-            self.refused[wanted] = "; ".join(str(b) for b in blockers[:3])
+            self.refused[wanted] = "; ".join(blockers[:3])
         return False
+
+    def _left_behind(self, model: ir.Model, version: int) -> list[str]:
+        """Operators that the standard has in that version, but no kernel of the target."""
+        found = {
+            node.op_type: f"{self.target.name} runs {node.op_type} in older opsets only"
+            for node in model.graph.all_nodes()
+            if node.domain == "" and self.target.ends_before("", node.op_type, version)
+        }
+        return list(found.values())

@@ -1,49 +1,15 @@
-"""What onnxruntime has on CPUs besides the standard's operators, and what it was measured to be good at.
+"""Which spellings onnxruntime was measured to be good at, on CPUs; what it runs stands in onnxruntime.json.
 
-Element types are those of its CPU kernels (a test compares them with the installed release). Times are
-medians of one thread on x86-64 with AVX-512 VNNI; only their ratios matter. Releases before 1.32 were not
-tried: `release` is the oldest that graphopt installs with, not the first that was seen to run an operator.
+Times are medians of one thread on x86-64 with AVX-512 VNNI; only their ratios matter. A fusion that
+onnxruntime makes by itself when it loads a model (BiasGelu, DynamicQuantizeMatMul, FastGelu, FusedConv,
+FusedGemm, FusedMatMul, MatMulIntegerToFloat, QGemm, QuickGelu, the QLinear operators) changes no time.
 """
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
-from graphopt.targets.operators import OperatorRow, Preference
+from graphopt.targets.operators import Preference
 
 DOMAIN = "com.microsoft"
-
-# The oldest release that graphopt installs with.
-OLDEST = (1, 22)
-
-_FLOAT = frozenset({ir.DataType.FLOAT})
-_BYTES = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
-
-
-def _row(op_type: str, dtypes: frozenset[ir.DataType], *, at_load: bool = True) -> OperatorRow:
-    return OperatorRow(DOMAIN, op_type, OLDEST, dtypes, at_load)
-
-
-OPERATORS = (
-    # Written at load from two or more standard operators; the time of either spelling is the same.
-    _row("BiasGelu", _FLOAT),
-    _row("DynamicQuantizeMatMul", _FLOAT),
-    _row("FastGelu", _FLOAT),
-    _row("FusedConv", _FLOAT),
-    _row("FusedGemm", _FLOAT),
-    _row("FusedMatMul", frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})),
-    _row("MatMulIntegerToFloat", _BYTES),
-    _row("QGemm", _BYTES),
-    _row("QLinearAdd", _BYTES),
-    _row("QLinearGlobalAveragePool", _BYTES),
-    _row("QLinearLeakyRelu", _BYTES),
-    _row("QLinearMul", _BYTES),
-    _row("QLinearSigmoid", _BYTES),
-    _row("QLinearSoftmax", _BYTES),
-    _row("QuickGelu", _FLOAT),
-    # Never written at load from Attention-23: what it gains is in PREFERENCES.
-    _row("Attention", _FLOAT, at_load=False),
-)
 
 _MEASURED = "onnxruntime 1.32, one thread, both spellings in turn, medians"
 
