@@ -4,6 +4,7 @@
     after    x -> Cast(float32)                            x
 
 The type between must hold every number of the first one exactly: a way through float16 rounds, and stays.
+Indices of int32 are taken as they are: Gather(x, Cast(i, to=int64)) is Gather(x, i).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
+from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, op, rule_on
+from graphopt.rewriting.operators import operators
 
 WRAPS = "numbers out of the last type's range would be treated in another way"
 ROUNDS = "the type between does not hold every number of the first one"
@@ -70,10 +72,28 @@ def cast_of_cast(m: Match) -> ir.Value | Rejection | None:
     return result
 
 
+@rule_on("Gather", "GatherElements", "ScatterElements", depth=2)
+def cast_of_indices(m: Match) -> ir.Value | Rejection | None:
+    """Gather(x, Cast(i: int32, to=int64)) -> Gather(x, i)."""
+    wide = m.root.inputs[1]
+    cast = None if wide is None else wide.producer()
+    if wide is None or cast is None or cast.op_type != "Cast" or cast.domain != "":
+        return None
+    indices = cast.inputs[0]
+    if indices is None or m.dtype(indices) is not ir.DataType.INT32 or m.dtype(wide) is not ir.DataType.INT64:
+        return None
+    if not m.has_one_consumer(wide):
+        return Rejection(HAS_OTHER_CONSUMERS, wide)
+    inputs = [indices if i == 1 else value for i, value in enumerate(m.root.inputs)]
+    again = getattr(operators(""), m.root.op_type)
+    made: ir.Value = again(*inputs, **m.root.attributes)
+    return made
+
+
 @dataclass(frozen=True)
 class MergeCasts(Pass):
-    """Cast once where the type between two casts holds everything."""
+    """Cast once where the type between two casts holds everything; leave indices as they are."""
 
     name = "merge-casts"
     family = "algebra"
-    rules = (cast_of_cast,)
+    rules = (cast_of_cast, cast_of_indices)

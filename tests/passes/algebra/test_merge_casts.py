@@ -69,3 +69,33 @@ def test_middle_type_goes(types):
 )
 def test_leaves_alone(types, reason):
     assert_rejects(PASS, chain(*types), reason)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "operator"),
+    [
+        ("", "Gather <axis = 1> (x, {0})"),
+        ("", "GatherElements <axis = 0> (x, {0})"),
+        (", float[2,2] u", 'ScatterElements <axis = 1, reduction = "add"> (x, {0}, u)'),
+    ],
+)
+def test_indices_are_taken_as_they_are(inputs, operator):
+    head = f"g (float[4,4] x, int32[2,2] i{inputs}) => (float y)"
+    assert_rewrites(
+        PASS,
+        f"{head} {{ j = Cast <to = 7> (i)  y = {operator.format('j')} }}",
+        f"{head} {{ y = {operator.format('i')} }}",
+        runs=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "j = Cast <to = 7> (k)  y = Gather(x, j)  z = Neg(j)",
+        "j = Cast <to = 7> (i)  n = Unsqueeze(j, [2])  y = GatherND(x, n)  z = Shape(i)",
+        "j = Cast <to = 7> (i)  y = Gather(x, j)  z = Neg(j)",
+    ],
+)
+def test_indices_of_other_types_stay(body):
+    assert_rejects(PASS, f"g (float[4,4] x, int32[2,2] i, int16[2,2] k) => (float y, int64 z) {{ {body} }}")
