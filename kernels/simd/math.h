@@ -4,7 +4,7 @@
 // holds each to its bound); infinities, NaN, denormal arguments and results, and arguments of any size are right.
 // Coefficients are minimax fits of ours (Remez exchange, 40 digits), rounded to float32.
 //
-//   exp 1   log 1   expm1 1.5   softplus 2.5   erf 1.5   erf_fast 3   tanh 2   sigmoid 2.5   silu 3 (results above 1e-35)
+//   exp 1   log 1   expm1 1.5   softplus 2.5   erf 1.5   erf_fast 3.5   tanh 2   sigmoid 2.5   silu 3 (results above 1e-35)
 //   gelu, gelu_tanh: absolute error below 1.5e-7 |x| (1 + erf cancels for negative x); gelu_fast: 2e-7 |x|
 #pragma once
 #include <cmath>

@@ -1,0 +1,76 @@
+// Linear quantization as steps of element-wise programs.
+//
+//   Quantize     x, scale, zero point -> saturate(round(x / scale) + zero point), halves to even; 8-bit floats: x / scale
+//   Dequantize   x, scale, zero point -> (x - zero point) * scale
+//
+// One float32 path: other real types are cast before and after. Where x / scale is NaN the result is the least number.
+#include <cmath>
+#include <type_traits>
+
+#include "ops/elementwise.h"
+#include "ops/float8.h"
+
+namespace graphopt::elementwise {
+namespace {
+
+template <class Q, int kLow, int kHigh>
+void quantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
+  Q* y = reinterpret_cast<Q*>(out);
+  const float *x = reinterpret_cast<const float*>(a), *scale = reinterpret_cast<const float*>(b);
+  const Q* zero = reinterpret_cast<const Q*>(c);
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t z = zero[i];
+    const float low = static_cast<float>(kLow - z), high = static_cast<float>(kHigh - z);
+    float v = __builtin_rintf(x[i] / scale[i]);
+    v = v > low ? v : low;
+    v = v < high ? v : high;
+    y[i] = static_cast<Q>(static_cast<int32_t>(v) + z);
+  }
+}
+
+template <class Q> void dequantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
+  float* y = reinterpret_cast<float*>(out);
+  const Q *x = reinterpret_cast<const Q*>(a), *zero = reinterpret_cast<const Q*>(c);
+  const float* scale = reinterpret_cast<const float*>(b);
+  for (int64_t i = 0; i < n; ++i) {
+    // 32-bit differences wrap, as everywhere
+    const int32_t d = static_cast<int32_t>(static_cast<uint32_t>(x[i]) - static_cast<uint32_t>(zero[i]));
+    y[i] = static_cast<float>(d) * scale[i];
+  }
+}
+
+void quantize_float8(char* out, const char* a, const char* b, const char*, int64_t n, const Step& s) {
+  const Float8Format& format = *float8_format(s.to);
+  const float *x = reinterpret_cast<const float*>(a), *scale = reinterpret_cast<const float*>(b);
+  const bool saturate = s.floats[0] != 0;
+  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<char>(write_float8(format, x[i] / scale[i], saturate));
+}
+void dequantize_float8(char* out, const char* a, const char* b, const char*, int64_t n, const Step& s) {
+  const Float8Format& format = *float8_format(s.type);
+  float* y = reinterpret_cast<float*>(out);
+  const float* scale = reinterpret_cast<const float*>(b);
+  for (int64_t i = 0; i < n; ++i) y[i] = read_float8(format, static_cast<uint8_t>(a[i])) * scale[i];
+}
+
+}  // namespace
+
+Function quantize_function(Op op, DType real, DType quantized) {
+  if (real != DType::kFloat) return nullptr;
+  const bool there = op == Op::kQuantize;
+  switch (quantized) {
+    case DType::kUint8: return there ? quantize<uint8_t, 0, 255> : dequantize<uint8_t>;
+    case DType::kInt8: return there ? quantize<int8_t, -128, 127> : dequantize<int8_t>;
+    case DType::kUint16: return there ? quantize<uint16_t, 0, 65535> : dequantize<uint16_t>;
+    case DType::kInt16: return there ? quantize<int16_t, -32768, 32767> : dequantize<int16_t>;
+    case DType::kUint4: return there ? quantize<uint8_t, 0, 15> : dequantize<uint8_t>;
+    case DType::kInt4: return there ? quantize<int8_t, -8, 7> : dequantize<int8_t>;
+    case DType::kUint2: return there ? quantize<uint8_t, 0, 3> : dequantize<uint8_t>;
+    case DType::kInt2: return there ? quantize<int8_t, -2, 1> : dequantize<int8_t>;
+    case DType::kInt32: return there ? nullptr : dequantize<int32_t>;
+    default: break;
+  }
+  if (float8_format(quantized) == nullptr) return nullptr;
+  return there ? quantize_float8 : dequantize_float8;
+}
+
+}  // namespace graphopt::elementwise
