@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kLanes2 = 2 * kLanes;  // queries of a block, and the row length of its matrices
 constexpr int64_t kKeys = 256;           // keys of a block
-constexpr int64_t kStepQueries = 2;
+constexpr int64_t kStepQueries = 3;
 
 int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 

@@ -77,10 +77,6 @@ GRAPHOPT_INLINE vf load_mask(const Bool* p, int n) {
 #endif
 }
 
-// softcap * tanh(x / softcap)
-GRAPHOPT_INLINE vf capped(vf x, float softcap) {
-  const vf e = exp(abs(x) * (-2.0f / softcap)), t = (1.0f - e) / (1.0f + e) * softcap;
-  return (vf)((vi)t | ((vi)x & broadcast_bits(INT32_MIN)));
-}
+GRAPHOPT_INLINE vf capped(vf x, float softcap) { return tanh(x * (1.0f / softcap)) * softcap; }
 
 }  // namespace graphopt

@@ -166,6 +166,9 @@ Run prepare(Bind& b, const char* name, bool centred) {
   p.scale = plan_factor(b, name, 1, x, axis);
   if (centred) p.bias = plan_factor(b, name, 2, x, axis);
   p.epsilon = b.floats[0];
+  for (int i = 1; i < b.n_out; ++i)
+    if (b.out[i] && b.out[i]->dtype != (x.dtype == DType::kDouble ? DType::kDouble : DType::kFloat))
+      b.host->fail("%s: a statistic of element type %d", name, static_cast<int>(b.out[i]->dtype));
   p.centred = centred;
   const int inverse = centred ? 2 : 1;
   if (centred && b.n_out > 1 && b.out[1]) p.mean = 1;

@@ -3,8 +3,8 @@
 // Rows: a row is read three times, the last two from L1; about 16 cycles a vector of exponentials on AVX-512. Where the
 // elements of a row are apart and those of neighbouring rows together (an axis of channels), a vector holds as many rows.
 //
-// softmax, log_softmax, hardmax   in: x   out: y   ints: axis
-// lp_normalize                    in: x   out: y   ints: axis, p (1 or 2); a row of zeros stays
+// softmax, log_softmax, hardmax   in: x   out: y   ints: axis, 1 where a row is all dims from there on
+// lp_normalize                    in: x   out: y   ints: axis, 0, p (1 or 2); a row of zeros stays
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -163,11 +163,12 @@ Run prepare(Bind& b, const char* name) {
   Params& p = b.make<Params>();
   // A scalar is a row of one element.
   const int axis = x.rank == 0 ? 0 : axis_of(b, name, b.ints[0], x.rank);
-  p.rows = plan_rows(b, x, y, axis, x.rank == 0 ? 0 : axis + 1);
+  const int end = b.ints[1] ? x.rank : std::min(axis + 1, x.rank);
+  p.rows = plan_rows(b, x, y, axis, end);
   constexpr bool kColumns = form == Form::kSoftmax || form == Form::kLog;
   int last = x.rank - 1;
   while (last > axis && x.dims[last] == 1) --last;
-  if (kColumns && x.dtype != DType::kDouble && !p.rows.x_contiguous && last > axis && x.dims[last] >= 4 &&
+  if (kColumns && x.dtype != DType::kDouble && !p.rows.x_contiguous && end == axis + 1 && last > axis && x.dims[last] >= 4 &&
       x.strides[last] == 1 && y.strides[last] == 1) {
     int first = last;  // dims that one step walks through: they merge with the last one
     while (first - 1 > axis && x.strides[first - 1] == x.strides[first] * x.dims[first] &&
@@ -187,8 +188,8 @@ Run prepare(Bind& b, const char* name) {
 }
 
 Run prepare_lp(Bind& b) {
-  if (b.ints[1] != 1 && b.ints[1] != 2) b.host->fail("lp_normalize: norm %lld", static_cast<long long>(b.ints[1]));
-  return b.ints[1] == 1 ? prepare<Form::kL1>(b, "lp_normalize") : prepare<Form::kL2>(b, "lp_normalize");
+  if (b.ints[2] != 1 && b.ints[2] != 2) b.host->fail("lp_normalize: norm %lld", static_cast<long long>(b.ints[2]));
+  return b.ints[2] == 1 ? prepare<Form::kL1>(b, "lp_normalize") : prepare<Form::kL2>(b, "lp_normalize");
 }
 
 const RegisterKernel softmax{"softmax", [](Bind& b) { return prepare<Form::kSoftmax>(b, "softmax"); }, shape_like_input};

@@ -53,7 +53,9 @@ def seen(case: Case) -> np.ndarray:
     return allowed
 
 
-def exact(case: Case, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None) -> list[np.ndarray]:
+def exact(
+    case: Case, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None
+) -> list[np.ndarray]:
     """The result, and the scores of the case's mode."""
     q, k, v = (x.astype(np.float64) for x in (q, k, v))
     k, v = (np.repeat(x, case.heads // max(case.groups, 1), 1) for x in (k, v))
@@ -106,7 +108,9 @@ def assert_attends(case: Case, threads: int = 1, seed: int = 0) -> None:
         if case.mode >= 0:
             outputs.append((case.dtype, [*dims[:3], case.keys]))
         ints = [case.left, case.right, case.offset, case.mode]
-        got = call("attention", [*operands, mask, lengths], outputs, ints, [case.scale, case.softcap], threads)
+        got = call(
+            "attention", [*operands, mask, lengths], outputs, ints, [case.scale, case.softcap], threads
+        )
         largest = np.abs(v.astype(np.float64)).max(initial=0)
         np.testing.assert_allclose(got[0].astype(np.float64), want, rtol=0, atol=16 * rounding * largest)
         if case.mode >= 0:
@@ -117,7 +121,18 @@ def assert_attends(case: Case, threads: int = 1, seed: int = 0) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_sizes(dtype: np.dtype, threads: int) -> None:
-    for queries, keys in [(1, 1), (1, 9), (2, 40), (3, 3), (10, 10), (17, 33), (33, 31), (70, 100), (5, 300), (40, 600)]:
+    for queries, keys in [
+        (1, 1),
+        (1, 9),
+        (2, 40),
+        (3, 3),
+        (10, 10),
+        (17, 33),
+        (33, 31),
+        (70, 100),
+        (5, 300),
+        (40, 600),
+    ]:
         for size, value_size in [(64, 64), (16, 16), (1, 1), (20, 7), (33, 49), (8, 80)]:
             case = Case(2, 3, 3, queries, keys, size, value_size, dtype=dtype, scale=size**-0.5)
             assert_attends(case, threads)
@@ -130,10 +145,21 @@ def test_groups(queries: int) -> None:
 
 
 @pytest.mark.parametrize("queries", [1, 2, 6, 35])
-@pytest.mark.parametrize("dtype", [np.float32, np.bool_, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.bool_, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name
+)
 def test_masks(queries: int, dtype: type) -> None:
     for keys in [3, 37, 300]:
-        for outer in [(), (1,), (queries,), (1, 1, 1), (2, 1, queries), (1, 4, 1), (4, queries), (2, 4, queries)]:
+        for outer in [
+            (),
+            (1,),
+            (queries,),
+            (1, 1, 1),
+            (2, 1, queries),
+            (1, 4, 1),
+            (4, queries),
+            (2, 4, queries),
+        ]:
             assert_attends(Case(2, 4, 2, queries, keys, mask=(*outer, keys), mask_dtype=dtype))
         assert_attends(Case(2, 4, 4, queries, keys, mask=(queries, keys - 2), mask_dtype=dtype))
 
@@ -151,7 +177,9 @@ def test_windows(queries: int, dtype: np.dtype) -> None:
     for keys in [queries, queries + 13, 300]:
         for left, right in [(-1, 0), (3, 0), (3, 2), (0, 0), (-1, 5), (40, -1)]:
             for offset in [0, keys - queries, 4, -3]:
-                assert_attends(Case(1, 2, 2, queries, keys, left=left, right=right, offset=offset, dtype=dtype))
+                assert_attends(
+                    Case(1, 2, 2, queries, keys, left=left, right=right, offset=offset, dtype=dtype)
+                )
             for mode in [0, 2, 3]:
                 assert_attends(Case(1, 2, 2, queries, keys, left=left, right=right, mode=mode, dtype=dtype))
 
@@ -161,7 +189,9 @@ def test_lengths(queries: int) -> None:
     for right in [-1, 0]:
         for lengths in [(5, 40, 17), (40, 1, 0), (2, 3, 4)]:
             assert_attends(Case(3, 2, 2, queries, 40, right=right, lengths=lengths))
-            assert_attends(Case(3, 2, 2, queries, 40, right=right, lengths=lengths, mode=3, mask=(queries, 40)))
+            assert_attends(
+                Case(3, 2, 2, queries, 40, right=right, lengths=lengths, mode=3, mask=(queries, 40))
+            )
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -169,8 +199,11 @@ def test_lengths(queries: int) -> None:
 def test_scores(mode: int, dtype: np.dtype) -> None:
     for queries in [1, 7, 37]:
         for mask in [None, (queries, 300)]:
-            assert_attends(Case(2, 2, 1, queries, 300, mask=mask, mode=mode, softcap=2.0, dtype=dtype,
-                                mask_dtype=np.bool_))
+            assert_attends(
+                Case(
+                    2, 2, 1, queries, 300, mask=mask, mode=mode, softcap=2.0, dtype=dtype, mask_dtype=np.bool_
+                )
+            )
 
 
 @pytest.mark.parametrize("queries", [1, 9])
@@ -216,6 +249,18 @@ def test_wrong_operands() -> None:
     with pytest.raises(ExecutionError, match=r"Q \[1, 3, 4, 8\], K \[1, 2, 4, 8\]"):
         call("attention", [q, k, k], [(np.float32, None)], [-1, -1, 0, -1], [1.0, 0.0])
     with pytest.raises(ExecutionError, match="mask"):
-        call("attention", [q, q, q, np.zeros((3, 4), np.float32)], [(np.float32, None)], [-1, -1, 0, -1], [1.0, 0.0])
+        call(
+            "attention",
+            [q, q, q, np.zeros((3, 4), np.float32)],
+            [(np.float32, None)],
+            [-1, -1, 0, -1],
+            [1.0, 0.0],
+        )
     with pytest.raises(ExecutionError, match="mask of 5 keys on 4"):
-        call("attention", [q, q, q, np.zeros((4, 5), np.float32)], [(np.float32, None)], [-1, -1, 0, -1], [1.0, 0.0])
+        call(
+            "attention",
+            [q, q, q, np.zeros((4, 5), np.float32)],
+            [(np.float32, None)],
+            [-1, -1, 0, -1],
+            [1.0, 0.0],
+        )

@@ -21,7 +21,7 @@ def expected(kernel: str, x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def assert_softmax(kernel: str, x: np.ndarray, axis: int, threads: int = 1) -> None:
-    [y] = call(kernel, [x], [(x.dtype, None)], [axis], threads=threads)
+    [y] = call(kernel, [x], [(x.dtype, None)], [axis, 0], threads=threads)
     rounding = ROUNDING[x.dtype]
     # A logarithm near 0 is the difference of numbers as large as the elements.
     atol = 2 * rounding * (float(np.abs(x).max(initial=0)) if kernel == "log_softmax" else 1)
@@ -57,8 +57,8 @@ def test_gaps(dtype: np.dtype) -> None:
                 assert_softmax("hardmax", apart(numbers(rng, dims, dtype), gap), axis)
             x = numbers(rng, dims, dtype)
             strides = [2 * s // x.itemsize for s in x.strides]
-            [y] = call("softmax", [x], [(dtype, dims, strides)], [axis])
-            [dense] = call("softmax", [x], [(dtype, dims)], [axis])
+            [y] = call("softmax", [x], [(dtype, dims, strides)], [axis, 0])
+            [dense] = call("softmax", [x], [(dtype, dims)], [axis, 0])
             np.testing.assert_allclose(
                 y.astype(np.float64), dense.astype(np.float64), rtol=12 * ROUNDING[dtype]
             )
@@ -69,9 +69,10 @@ def test_zero_sizes() -> None:
         for axis in range(len(dims)):
             for kernel in ["softmax", "log_softmax", "hardmax"]:
                 assert (
-                    call(kernel, [np.zeros(dims, np.float32)], [(np.float32, None)], [axis])[0].shape == dims
+                    call(kernel, [np.zeros(dims, np.float32)], [(np.float32, None)], [axis, 0])[0].shape
+                    == dims
                 )
-    assert call("softmax", [np.array(3, np.float32)], [(np.float32, None)], [0])[0] == 1
+    assert call("softmax", [np.array(3, np.float32)], [(np.float32, None)], [0, 0])[0] == 1
 
 
 def test_extremes() -> None:
@@ -85,7 +86,7 @@ def test_extremes() -> None:
             "softmax",
             [np.array([bad + [0.0] * 30 if bad[0] != -np.inf else bad * 11], np.float32)],
             [(np.float32, None)],
-            [1],
+            [1, 0],
         )
         assert np.isnan(y).any()
         if np.isnan(bad).any() or bad[0] == -np.inf:
@@ -93,7 +94,7 @@ def test_extremes() -> None:
 
 
 def test_hardmax_takes_the_first() -> None:
-    [y] = call("hardmax", [np.array([[1, 3, 3, 2]], np.float32)], [(np.float32, None)], [1])
+    [y] = call("hardmax", [np.array([[1, 3, 3, 2]], np.float32)], [(np.float32, None)], [1, 0])
     np.testing.assert_array_equal(y, [[0, 1, 0, 0]])
 
 
@@ -107,6 +108,16 @@ def test_lp_normalize(dtype: np.dtype, p: int) -> None:
             x[..., 0] = 0
             wide = x.astype(np.float64)
             norm = np.linalg.norm(wide, p, axis, keepdims=True)
-            [y] = call("lp_normalize", [x], [(dtype, None)], [axis, p])
+            [y] = call("lp_normalize", [x], [(dtype, None)], [axis, 0, p])
             want = np.divide(wide, norm, out=np.zeros_like(wide), where=norm != 0)
             np.testing.assert_allclose(y.astype(np.float64), want, rtol=8 * ROUNDING[dtype])
+
+
+def test_rows_of_all_dims_from_an_axis_on() -> None:
+    """As opsets below 13 had it."""
+    x = numbers(np.random.default_rng(5), (3, 4, 7))
+    for view in [x, apart(x, 1)]:
+        for axis in range(3):
+            [y] = call("softmax", [view], [(np.float32, None)], [axis, 1])
+            flat = view.reshape(*x.shape[:axis], -1)
+            np.testing.assert_allclose(y.reshape(flat.shape), expected("softmax", flat, -1), rtol=1e-6)
