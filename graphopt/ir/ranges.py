@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir.attributes import attribute
 
-__all__ = ["clip_bounds", "is_never_negative"]
+__all__ = ["clip_bounds", "has_no_sign", "is_never_negative"]
 
 # Results that are at least zero, NaN aside.
 _NEVER_NEGATIVE = frozenset(
@@ -68,6 +68,31 @@ def is_never_negative(value: ir.Value | None, left: int = _DEEPEST) -> bool:
     if node.op_type == "Clip":
         bounds = clip_bounds(node, 11 if len(node.inputs) > 1 else 6)
         return bounds is not None and min(bounds) >= 0
+    return False
+
+
+# Results whose zeros have no sign either, NaN aside: Relu, Sqrt and the other roundings hand -0.0 through.
+_NEVER_SIGNED = _NEVER_NEGATIVE - {"Relu", "Sqrt", "HardSigmoid"}
+
+
+def has_no_sign(value: ir.Value | None, left: int = _DEEPEST) -> bool:
+    """Whether every element of a float value is +0.0 or greater, or NaN; False where that is not plain."""
+    if value is None or left == 0:
+        return False
+    tensor = constants.constant(value)
+    if tensor is not None:
+        return tensor.size <= _LARGEST and not np.signbit(tensor.numpy()).any()
+    node = value.producer()
+    if node is None or node.domain != "" or value.index() != 0:
+        return False
+    if node.op_type in _NEVER_SIGNED:
+        return True
+    if node.op_type in _KEEPS_SIGN:
+        return has_no_sign(node.inputs[0], left - 1)
+    if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
+        return True
+    if node.op_type in ("Add", "Mul", "Sum", "Min", "Max", "Concat"):
+        return all(has_no_sign(given, left - 1) for given in node.inputs)
     return False
 
 

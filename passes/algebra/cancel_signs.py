@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.ranges import is_never_negative
+from graphopt.ir.ranges import has_no_sign
 from graphopt.rewriting import Match, Pass, Rejection, op, rule, rule_on
 
 MAY_BE_NAN = "a comparison with NaN is false, and so is its opposite"
@@ -82,10 +82,10 @@ def absolute(m: Match) -> ir.Value:
 
 @rule_on("Abs", depth=4)
 def absolute_of_no_negative(m: Match) -> ir.Value | None:
-    """Abs(Relu(x)) -> Relu(x)."""
+    """Abs(Sigmoid(x)) -> Sigmoid(x)."""
     x = m.root.inputs[0]
     dtype = None if x is None else m.dtype(x)
-    return x if dtype is not None and dtype.is_floating_point() and is_never_negative(x) else None
+    return x if dtype is not None and dtype.is_floating_point() and has_no_sign(x) else None
 
 
 @rule_on("Ceil", "Floor", "Round", "Abs", "Sign", depth=2)

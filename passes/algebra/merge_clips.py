@@ -3,7 +3,9 @@
     before   Clip(Relu(x), max = 6)   Max(Min(x, 6), 0)   Relu(Sigmoid(x))
     after    Clip(x, 0, 6)            Clip(x, 0, 6)       Sigmoid(x)
 
-A Clip from zero without an upper bound is written as Relu, one without bounds goes.
+A Clip from zero without an upper bound is written as Relu, one without bounds goes. What Max(-0.0, 0) is the
+standard leaves open, and a Clip without a bound may take the largest number for infinity: the sign of a zero
+and an infinity may change.
 """
 
 from __future__ import annotations
@@ -123,4 +125,6 @@ class MergeClips(Pass):
 
     name = "merge-clips"
     family = "algebra"
+    level = 2
+    bound = "the same bits but for signs of zeros, and for infinities that a Clip has no bound for"
     rules = (two_bounds,)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from graphopt.ir.ranges import clip_bounds, is_never_negative
+from graphopt.ir.ranges import clip_bounds, has_no_sign, is_never_negative
 from graphopt.testing import model_from_text
 
 
@@ -51,3 +51,32 @@ def test_bounds_of_a_clip():
     assert clip_bounds(last("y = Clip (x, 1.0)"), 18) == (1.0, math.inf)
     assert clip_bounds(last("y = Clip <max = 6.0> (x)", opset=10), 10) == (pytest.approx(-3.4028235e38), 6.0)
     assert clip_bounds(last("a = ReduceMax <keepdims = 0> (z)  y = Clip (x, a)"), 18) is None
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Abs (x)",
+        "a = Sigmoid (x)  y = ReduceMean (a)",
+        "a = Exp (x)  b = Abs (z)  y = Max (a, b)",
+        "y = Mul (x, x)",
+        "a = Softmax (x)  b = Constant <value_floats = [0.0, 1.0]> ()  y = Mul (a, b)",
+    ],
+)
+def test_no_sign(nodes):
+    assert has_no_sign(last(nodes).outputs[0])
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Relu (x)",
+        "y = Sqrt (x)",
+        "y = Clip (x, 0.0, 6.0)",
+        "a = Abs (x)  y = Max (a, z)",
+        "a = Abs (x)  b = Constant <value_floats = [-0.0, 1.0]> ()  y = Mul (a, b)",
+        "a = Abs (x)  y = Div (a, 3.0)",
+    ],
+)
+def test_may_have_a_sign(nodes):
+    assert not has_no_sign(last(nodes).outputs[0])
