@@ -39,6 +39,7 @@ End make_end(const Bind& b, int64_t columns, int64_t activation, int64_t flags) 
   if (b.n_floats > 0) end.alpha = static_cast<float>(b.floats[0]);
   if (b.n_floats > 1) end.p = static_cast<float>(b.floats[1]);
   if (b.n_floats > 2) end.q = static_cast<float>(b.floats[2]);
+  if (b.n_floats > 3) end.beta = static_cast<float>(b.floats[3]);
   if (activation < 0 || activation >= static_cast<int64_t>(Activation::kCount))
     b.host->fail("there is no activation %lld", static_cast<long long>(activation));
   const auto kind = static_cast<Activation>(activation);
@@ -68,7 +69,7 @@ void PanelEnds::begin(int64_t column) {
   columns_ = static_cast<int>(end_.columns - column < kPanel ? end_.columns - column : kPanel);
   vectors_ = columns_ > kLanes ? 2 : 1;
   const bool whole = columns_ == vectors_ * kLanes;
-  const bool plain_residual = data_.residual == nullptr || (end_.residual_column == 1 && end_.residual_dtype == DType::kFloat);
+  const bool plain_residual = data_.residual == nullptr || (end_.residual_column == 1 && end_.residual_dtype == DType::kFloat && end_.beta == 1);
   direct_ = whole && plain_residual && end_.dtype == DType::kFloat;
   tile_ = TileEnd{scale_, bias_, nullptr, end_.residual_row, !end_.residual_first, direct_ && end_.clips, end_.low, end_.high};
   if (data_.scale != nullptr)
@@ -85,7 +86,7 @@ void PanelEnds::add_any_residual(int64_t row, int rows) {
   for (int i = 0; i < rows; ++i) {
     const int64_t start = (row + i) * end_.residual_row + first_ * end_.residual_column;
     for (int j = 0; j < columns_; ++j)
-      buffer_[i * kPanel + j] += value_at(data_.residual, end_.residual_dtype, start + j * end_.residual_column);
+      buffer_[i * kPanel + j] += end_.beta * value_at(data_.residual, end_.residual_dtype, start + j * end_.residual_column);
   }
 }
 

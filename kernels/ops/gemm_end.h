@@ -48,10 +48,10 @@ struct Loops {
   }
 };
 
-// What all products know of their result; floats are [alpha, p, q], the activation is `ints[activation]`.
+// What all products know of their result; floats are [alpha, p, q, beta]: beta times the residual.
 struct End {
   int64_t columns = 0;
-  float alpha = 1, p = 0, q = 0;
+  float alpha = 1, p = 0, q = 0, beta = 1;
   bool clips = false, residual_first = false, has_bias = false, has_residual = false;
   float low = 0, high = 0;
   int64_t residual_row = 0, residual_column = 0;

@@ -4,7 +4,7 @@
 
 namespace graphopt {
 
-// Operands: A, B, bias [N], residual; ints [activation, flags]; floats [alpha, p, q].
+// Operands: A, B, bias [N], residual; ints [activation, flags]; floats [alpha, p, q, beta].
 // Vectors have become matrices of one row or column, transposition is in the strides.
 struct Factors {
   Tensor a, b, c;

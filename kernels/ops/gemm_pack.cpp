@@ -1,28 +1,36 @@
 // Packed weights of the float products: panel after panel, [depth][columns of the panel].
 //
-//   source [K, N] of any strides (so that transposed weights need no copy) and of any float type
+//   source [K, N], or [N, K] if ints[0] is not 0; of any strides and any float type
 //   packed  p: [K][kPanel] for whole panels, then [K][kPanel or kLanes], padded with zeros
+#include <utility>
+
 #include "ops/gemm_pack.h"
 #include "ops/registry.h"
 
 namespace graphopt {
 namespace {
 
-void check(const PackRequest& r) {
-  if (r.n_sources != 1 || r.sources[0].rank != 2) r.host->fail("weights of a product are a matrix");
-  if (!is_float(r.sources[0].dtype)) r.host->fail("weights of element type %d", static_cast<int>(r.sources[0].dtype));
+// The source as [K, N].
+Tensor matrix(const PackRequest& r, const Tensor& source) {
+  if (r.n_sources != 1 || source.rank != 2) r.host->fail("weights of a product are a matrix");
+  if (!is_float(source.dtype)) r.host->fail("weights of element type %d", static_cast<int>(source.dtype));
+  Tensor t = source;
+  if (r.n_ints > 0 && r.ints[0] != 0) {
+    std::swap(t.dims[0], t.dims[1]);
+    std::swap(t.strides[0], t.strides[1]);
+  }
+  return t;
 }
 
 template <class To>
 int64_t bytes(const PackRequest& r) {
-  check(r);
-  return r.sources[0].dims[0] * Panels{r.sources[0].dims[1]}.padded() * static_cast<int64_t>(sizeof(To));
+  const Tensor source = matrix(r, r.sources[0]);
+  return source.dims[0] * Panels{source.dims[1]}.padded() * static_cast<int64_t>(sizeof(To));
 }
 
 template <class To>
 void pack(const PackRequest& r, char* packed) {
-  check(r);
-  const Tensor& source = r.sources[0];
+  const Tensor source = matrix(r, r.sources[0]);
   const int64_t depth = source.dims[0];
   const Panels panels{source.dims[1]};
   with_floats(source.dtype, source.data, [&](auto* from) {
@@ -38,7 +46,7 @@ void pack(const PackRequest& r, char* packed) {
 
 template <class From>
 void unpack(const PackRequest& r, const char* packed, Tensor* sources) {
-  const Tensor& to = sources[0];
+  const Tensor to = matrix(r, sources[0]);
   const int64_t depth = to.dims[0];
   const Panels panels{to.dims[1]};
   with_floats(to.dtype, to.data, [&](auto* typed) {

@@ -8,7 +8,7 @@
 
 namespace graphopt {
 
-// Operands: A, packed B, bias [N], residual; ints [K, N, activation, flags]; floats [alpha, p, q].
+// Operands: A, packed B, bias [N], residual; ints [K, N, activation, flags]; floats [alpha, p, q, beta].
 struct PackedGemm {
   Extent extent;
   int64_t depth, a_step;  // stride of A along K

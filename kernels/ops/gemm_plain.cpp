@@ -12,7 +12,7 @@ namespace {
 struct Plain {
   Extent extent;
   int64_t depth, columns, a_step, b_row, b_step, residual_column;
-  double alpha;
+  double alpha, beta;
   bool has_bias, has_residual;
   int64_t grain;
 };
@@ -36,8 +36,13 @@ void row_of(const Plain& m, const T* a, const T* b, const T* bias, const T* resi
     for (int64_t j = 0; j < m.columns; ++j) c[j] = static_cast<T>(static_cast<double>(c[j]) * m.alpha);
   if (bias != nullptr)
     for (int64_t j = 0; j < m.columns; ++j) sums[j] += static_cast<Sum>(bias[j]);
-  if (residual != nullptr)
+  if (residual == nullptr) return;
+  if (m.beta == 1) {
     for (int64_t j = 0; j < m.columns; ++j) sums[j] += static_cast<Sum>(residual[j * m.residual_column]);
+  } else {
+    for (int64_t j = 0; j < m.columns; ++j)
+      sums[j] += static_cast<Sum>(static_cast<T>(static_cast<double>(residual[j * m.residual_column]) * m.beta));
+  }
 }
 
 template <class T>
@@ -63,6 +68,7 @@ Run prepare_plain(Bind& b, const Factors& f) {
   m.depth = f.depth, m.columns = f.columns;
   m.a_step = f.a_step, m.b_row = f.b_row, m.b_step = f.b_step;
   m.alpha = b.n_floats > 0 ? b.floats[0] : 1;
+  m.beta = b.n_floats > 3 ? b.floats[3] : 1;
   m.has_bias = b.has(2), m.has_residual = b.has(3);
   m.grain = grain_of(f.depth * f.columns);
   if (b.ints[0] != 0) b.host->fail("an activation after a product of element type %d", static_cast<int>(f.a.dtype));

@@ -154,6 +154,13 @@ def test_weights_of_any_strides(source: str) -> None:
     assert_close(gemm(a, w), a.astype(np.float64) @ w, 37)
 
 
+def test_weights_that_are_stored_transposed() -> None:
+    w = normal(37, 47)
+    straight = _engine.pack("gemm.f32", [(w, FLOAT)], [])
+    transposed = _engine.pack("gemm.f32", [(np.ascontiguousarray(w.T), FLOAT)], [1])
+    np.testing.assert_array_equal(straight, transposed)
+
+
 def test_not_a_number_survives_a_clip() -> None:
     a, w = normal(3, 8), normal(8, 40, seed=1)
     a[1, 2] = np.nan
