@@ -23,7 +23,7 @@ from graphopt.errors import MismatchError, ModelError
 from graphopt.ir.load import from_proto, load
 from graphopt.ir.verifier import verify as verify_structure
 from graphopt.reporting.report import DroppedFiring, Report
-from graphopt.reporting.summary import summarize, with_costs
+from graphopt.reporting.summary import Before, summarize, with_costs
 from graphopt.rewriting import Driver, Editor, FiringId, PassFault, Trace, registry
 from graphopt.rewriting import pipeline as pipelines
 from graphopt.rewriting.opsets import OpsetPolicy
@@ -63,7 +63,12 @@ class Result:
 
 @dataclass(slots=True)
 class _Run:
-    """One optimization: the settings that every repetition of the pipeline shares."""
+    """One optimization: the settings that every repetition of the pipeline shares.
+
+    Attributes:
+        again: The source's file where nobody needs the source itself: then that is changed, not a copy.
+        is_changed: Whether that has happened.
+    """
 
     source: ir.Model
     target: Target
@@ -72,6 +77,8 @@ class _Run:
     stop_after: int | None
     explain: str | None
     progress: Progress | None
+    again: Path | None = None
+    is_changed: bool = False
     policy: OpsetPolicy | None = None
     denied: frozenset[FiringId] = frozenset()
     denied_rules: frozenset[tuple[str, str]] = frozenset()
@@ -105,9 +112,19 @@ class _Run:
         )
         self.policy = OpsetPolicy(self.opset, self.target)
         with _collecting_later():
-            editor = Editor(self.source.clone(), target=self.target, trace=trace, opset_policy=self.policy)
+            model = self._taken()
+            editor = Editor(model, target=self.target, trace=trace, opset_policy=self.policy)
             Driver(editor).run(self.pipeline, self.progress)
         return editor.model, trace
+
+    def _taken(self) -> ir.Model:
+        """A model to change, as the source was read."""
+        if self.again is None:
+            return self.source.clone()
+        if self.is_changed:
+            self.source, _ = _source(self.again)
+        self.is_changed = True
+        return self.source
 
 
 @contextmanager
@@ -180,6 +197,9 @@ def optimize(
     run = _Run(
         source, who, pipeline, opset if isinstance(opset, str) else "keep", stop_after, explain, progress
     )
+    before, name = Before.of(source), path.name if path is not None else source.graph.name or "model"
+    if path is not None and not verify and costs is False:
+        run.again = path
     result, trace = run.once()
     warnings: list[str] = []
     dropped: list[DroppedFiring] = []
@@ -192,9 +212,9 @@ def optimize(
     warnings.extend(f"rule {name} failed and did not fire: {error}" for name, error in trace.faults.items())
     warnings.extend(f"opset raised from {old} to {new}" for old, new in run.policy.raised)
     report = summarize(
-        source,
+        before,
         result,
-        name=path.name if path is not None else source.graph.name or "model",
+        name=name,
         target=who.name,
         trace=trace,
         verification=verification,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from types import TracebackType
 
 
@@ -31,7 +30,7 @@ class Replacement:
             OSError: The folder can't be written.
         """
         folder, name = os.path.split(target)
-        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(6)}.tmp")
+        temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
         # Known before it exists: an interrupt right after opening must find it.
         self._pending.append((temporary, target))
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)

@@ -10,13 +10,13 @@ from graphopt.reporting.counts import OperatorCounts
 from graphopt.reporting.diff import ModelDiff, value_text
 from graphopt.reporting.inspect import ControlFlow, Inspection
 from graphopt.reporting.report import Change, Report
-from graphopt.verification import Verification
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from graphopt.rewriting.trace import Trace
+    from graphopt.verification import Verification
 
 # Without a terminal nothing is wrapped: lines go to files and to other programs.
 _UNBOUNDED = 100_000

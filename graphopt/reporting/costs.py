@@ -13,7 +13,6 @@ from graphopt.ir.facts import InferenceContext, lookup
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
 from graphopt.reporting.signatures import dtype_name
-from graphopt.verification.outline import outline
 
 # Operators without arithmetic on floats, whatever their table says.
 _FREE = frozenset({"Constant", "ConstantOfShape", "Identity", "Range", "Shape", "Size"})
@@ -63,6 +62,8 @@ class Costs:
 
 def bytes_of(model: ir.Model) -> ModelBytes:
     """Measure the model as it would be written, to about 1 %; weights are not read."""
+    from graphopt.verification.outline import outline
+
     content, outside = outline(model)
     found: Counter[str] = Counter()
     inline = 0

@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from graphopt import __version__
 from graphopt.reporting.counts import OperatorCounts
-from graphopt.verification import Verification
+
+if TYPE_CHECKING:
+    from graphopt.verification import Verification
 
 SCHEMA = "urn:graphopt:report:1"
 

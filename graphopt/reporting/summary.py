@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from graphopt.reporting.costs import bytes_of, costs_of
-from graphopt.reporting.counts import count_operators
+from graphopt.reporting.counts import OperatorCounts, count_operators
 from graphopt.reporting.report import Change, DroppedFiring, OperatorChange, PassStatistics, Report
 from graphopt.reporting.signatures import signature_of
-from graphopt.rewriting import Trace
-from graphopt.verification import Verification
+
+if TYPE_CHECKING:
+    from graphopt.rewriting import Trace
+    from graphopt.verification import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a report says of the model as it was read."""
+
+    operators: OperatorCounts
+    weight_bytes: int
+
+    @classmethod
+    def of(cls, source: ir.Model) -> Before:
+        """Counted now: the model may be changed after."""
+        return cls(count_operators(source), weight_bytes(source))
 
 
 def summarize(
-    source: ir.Model,
+    before: Before,
     result: ir.Model,
     *,
     name: str,
@@ -30,7 +46,7 @@ def summarize(
     """The report of one optimization.
 
     Args:
-        source: The model as it was read.
+        before: The model as it was read.
         result: The model as it will be written.
         name: What the report calls it.
         target: Name of the target.
@@ -48,8 +64,8 @@ def summarize(
         model=name,
         target=target,
         signature=signature_of(result),
-        operators=OperatorChange(count_operators(source), count_operators(result, target)),
-        bytes=Change(weight_bytes(source), weight_bytes(result)),
+        operators=OperatorChange(before.operators, count_operators(result, target)),
+        bytes=Change(before.weight_bytes, weight_bytes(result)),
         passes=statistics,
         verification=verification,
         dropped=tuple(dropped),

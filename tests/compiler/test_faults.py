@@ -49,6 +49,22 @@ def test_the_fault_is_a_warning_and_the_rest_of_the_pipeline_runs(cls):
     assert any("ZeroDivisionError" in w and cls.name in w for w in result.report.warnings)
 
 
+@pytest.mark.parametrize("costs", [False, {"N": 3}])
+def test_a_file_that_is_not_verified_is_read_again_after_a_fault(tmp_path, costs):
+    ir.save(model_from_text(TEXT), tmp_path / "m.onnx")
+    passes = "raising-run-for-test,remove-dead-code"
+    result = optimize(tmp_path / "m.onnx", passes=passes, verify=False, costs=costs)
+    assert operators_of(result.model) == ["Relu", "Relu"]
+    assert result.report.operators.before == result.report.operators.after
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_model_in_memory_stays_as_it_is(verify):
+    model = model_from_text(TEXT)
+    result = optimize(model, verify=verify)
+    assert operators_of(model) == ["Relu", "Relu"] and operators_of(result.model) == ["Relu"]
+
+
 @pytest.mark.parametrize("cls", [RaisingRuleForTest, RaisingRunForTest])
 def test_tests_see_the_exception_itself(cls):
     with pytest.raises(ZeroDivisionError):
