@@ -7,12 +7,13 @@ import os
 import stat
 from collections.abc import Callable, MutableMapping
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from graphopt.errors import ModelError
 from graphopt.ir import order, protobuf, scopes
-from graphopt.ir.load_checks import check_model
+from graphopt.ir.load_checks import OLDEST_OPSET, check_model
 from graphopt.ir.storage import Source, StoredBytes, StoredTensor, checked_shape
 from graphopt.ir.verifier import verify_structure
 
@@ -32,12 +33,16 @@ _TEXT_FORMATS = {
 _ELEMENT_TYPES = frozenset(dtype.value for dtype in ir.DataType)
 
 
-def load(path: str | os.PathLike[str]) -> ir.Model:
+def load(path: str | os.PathLike[str], oldest_opset: int = OLDEST_OPSET) -> ir.Model:
     """Read the model at `path`, whose nodes come out in topological order.
 
     The file's ending chooses the format: `.onnxtxt`, `.textproto` and `.json` are ONNX's text formats, all
     else is protobuf. Large tensors are `StoredTensor`s; external data must lie in the model's folder. Files
     may be replaced on disk while the model is in memory, but not changed in place.
+
+    Args:
+        path: The file.
+        oldest_opset: The oldest version of the standard operators that is taken.
 
     Raises:
         ModelError: The model can't be taken; the message says why (`InvalidGraph`: its structure is wrong).
@@ -45,28 +50,34 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     name = os.fspath(path)
     try:
         source = _open(name)
-        return _model(_parse(name, source), _Binder(name, source))
+        return _model(_parse(name, source), _Binder(name, source), oldest_opset)
     except ModelError as error:
         raise type(error)(
             f"{name}: {error.args[0]}", node=error.node, value=error.value, hint=error.hint
         ) from error.__cause__
 
 
-def from_proto(proto: onnx.ModelProto, folder: str | os.PathLike[str] | None = None) -> ir.Model:
+def from_proto(
+    proto: onnx.ModelProto,
+    folder: str | os.PathLike[str] | None = None,
+    oldest_opset: int = OLDEST_OPSET,
+) -> ir.Model:
     """Take a model that is in memory, with the same checks as `load`.
 
     Args:
         proto: The model; it is shared, not copied.
         folder: Where its external data lies; None: it has none.
+        oldest_opset: The oldest version of the standard operators that is taken.
 
     Raises:
         ModelError: As `load`.
     """
-    return _model(proto, _Binder(None if folder is None else os.path.join(os.fspath(folder), ""), None))
+    binder = _Binder(None if folder is None else os.path.join(os.fspath(folder), ""), None)
+    return _model(proto, binder, oldest_opset)
 
 
-def _model(proto: onnx.ModelProto, binder: _Binder) -> ir.Model:
-    check_model(proto)
+def _model(proto: onnx.ModelProto, binder: _Binder, oldest_opset: int) -> ir.Model:
+    check_model(proto, oldest_opset)
     model = _deserialize(proto)
     binder.bind(model)
     if "ai.onnx" in model.graph.opset_imports:  # an alias of "" that half of the tools do not know
@@ -174,6 +185,7 @@ class _Binder:
     def _bound(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         if isinstance(tensor, ir.serde.TensorProtoTensor):
             _check_contents(tensor.raw)
+            return _decoded(tensor)
         elif isinstance(tensor, ir.ExternalTensor):
             return self._stored(tensor)
         elif isinstance(tensor, ir.StringTensor):
@@ -251,6 +263,23 @@ class _Binder:
         if not any(path.startswith(os.path.join(root, "")) for root in self._roots):
             raise refuse(f"{outside} (to '{path}')", hint)
         return path
+
+
+def _decoded(tensor: ir.serde.TensorProtoTensor) -> ir.TensorProtocol:
+    """The tensor with its array made once: a protobuf message is decoded anew for every look at it."""
+    proto, dtype = tensor.raw, tensor.dtype
+    if not proto.HasField("raw_data") or dtype.bitwidth < 8:
+        return tensor
+    shape = tuple(proto.dims)
+    array = np.frombuffer(proto.raw_data, dtype.numpy().newbyteorder("<")).reshape(shape)
+    return ir.Tensor(
+        array,
+        dtype,
+        shape=ir.Shape(shape),
+        name=tensor.name,
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props) or None,
+    )
 
 
 def _check_contents(proto: onnx.TensorProto) -> None:

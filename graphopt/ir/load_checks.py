@@ -21,8 +21,12 @@ _GRAPHS = onnx.AttributeProto.GRAPHS
 _SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
 
 
-def check_model(model: onnx.ModelProto) -> None:
+def check_model(model: onnx.ModelProto, oldest: int = OLDEST_OPSET) -> None:
     """Refuse a parsed model that can't become IR without loss.
+
+    Args:
+        model: The model.
+        oldest: The oldest version of the standard operators that is taken.
 
     Raises:
         ModelError: With the reason; the caller adds the file.
@@ -37,7 +41,7 @@ def check_model(model: onnx.ModelProto) -> None:
     _check_text("the model", model, ("producer_name", "producer_version", "domain", "doc_string"))
     if len(model.training_info):
         raise ModelError("holds training information", hint="export it for inference")
-    _check_opsets("the model", model.opset_import)
+    _check_opsets("the model", model.opset_import, oldest)
     for graph in _graphs(model.graph):
         _check_graph(graph)
     known: set[tuple[str, str, str]] = set()
@@ -46,7 +50,7 @@ def check_model(model: onnx.ModelProto) -> None:
         if identity in known:
             raise ModelError(f"function '{function.domain}::{function.name}' is defined twice")
         known.add(identity)
-        _check_opsets(f"function '{function.name}'", function.opset_import)
+        _check_opsets(f"function '{function.name}'", function.opset_import, oldest)
         _check_function(function)
 
 
@@ -57,7 +61,7 @@ def newest_opsets() -> dict[str, int]:
     return {domain: newest for domain, (_, newest) in versions.items()}
 
 
-def _check_opsets(owner: str, imports: Iterable[onnx.OperatorSetIdProto]) -> None:
+def _check_opsets(owner: str, imports: Iterable[onnx.OperatorSetIdProto], oldest_standard: int) -> None:
     versions: dict[str, int] = {}
     for entry in imports:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
@@ -73,7 +77,7 @@ def _check_opsets(owner: str, imports: Iterable[onnx.OperatorSetIdProto]) -> Non
                 f"{owner} imports opset {version} of {name}; the newest supported is {newest[domain]}",
                 hint="update the onnx package, or export with an older opset",
             )
-        oldest = 1 if domain else OLDEST_OPSET
+        oldest = 1 if domain else oldest_standard
         if version < oldest:
             raise ModelError(
                 f"{owner} imports opset {version} of {name}; the oldest supported is {oldest}",

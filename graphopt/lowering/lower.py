@@ -64,6 +64,8 @@ class Lowering:
             tuple(v.name or "" for v in graph.outputs),
             tuple(_declared(v) for v in graph.inputs),
             tuple(_declared(v) for v in graph.outputs),
+            tuple(self.shared.fallbacks),
+            {v.name or "": v.const_value.numpy() for v in graph.inputs if v.const_value is not None},
         )
 
     def module(self, graph: ir.Graph, build: Builder, inputs: Iterable[ir.Value]) -> Module:

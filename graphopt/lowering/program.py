@@ -181,6 +181,8 @@ class Program:
     Attributes:
         input_names: In the order of the main module's inputs; so `output_names`.
         input_dims: As the model declares them: numbers, names, or None.
+        defaults: Inputs that may be left out.
+        fallbacks: Operators that the reference implementation runs, with the reason.
     """
 
     main: Module
@@ -189,3 +191,5 @@ class Program:
     output_names: tuple[str, ...]
     input_dims: tuple[tuple[int | str | None, ...] | None, ...] = ()
     output_dims: tuple[tuple[int | str | None, ...] | None, ...] = ()
+    fallbacks: tuple[tuple[str, str], ...] = ()
+    defaults: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)

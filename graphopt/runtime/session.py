@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["InferenceSession"]
 
+# Older operators are run, not rewritten.
+OLDEST_OPTIMIZED = 7
+
 Precision = Literal["f32", "f16", "bf16", "int8"]
 
 
@@ -45,10 +48,12 @@ class InferenceSession:
         optimize: bool = True,
     ) -> None:
         program = _compiled(model, precision, optimize)
-        self._input_names = program.input_names
-        self._output_names = program.output_names
+        self.input_names = program.input_names
+        self.output_names = program.output_names
+        self.fallbacks = program.fallbacks
         self._engine = _engine_of(program, threads)
         self._reference = Reference()
+        self._defaults: dict[str, object] = dict(program.defaults)
 
     def run(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, object]
@@ -58,32 +63,37 @@ class InferenceSession:
         Raises:
             ExecutionError: Inputs that do not fit the model, or an operator that can't run on them.
         """
-        if missing := [name for name in self._input_names if name not in feeds]:
-            raise ExecutionError(f"input {missing[0]!r} is missing; the model takes {', '.join(self._input_names)}")
-        if unknown := [name for name in feeds if name not in self._input_names]:
-            raise ExecutionError(f"there is no input {unknown[0]!r}; the model takes {', '.join(self._input_names)}")
-        given = [to_engine(feeds[name]) for name in self._input_names]
+        feeds = {**self._defaults, **feeds}
+        if missing := [name for name in self.input_names if name not in feeds]:
+            raise ExecutionError(f"input {missing[0]!r} is missing; the model takes {', '.join(self.input_names)}")
+        if unknown := [name for name in feeds if name not in self.input_names]:
+            raise ExecutionError(f"there is no input {unknown[0]!r}; the model takes {', '.join(self.input_names)}")
+        given = [to_engine(feeds[name]) for name in self.input_names]
         results = arrays_of(self._engine.run(given, self._reference, None))
         if output_names is None:
             return results
-        return [results[self._output_names.index(name)] for name in output_names]
+        return [results[self.output_names.index(name)] for name in output_names]
 
 
 def _compiled(model: str | Path | onnx.ModelProto | ir.Model, precision: str, optimize: bool) -> Program:
-    import graphopt
-    from graphopt.ir.load import from_proto, load
+    from graphopt.compiler import optimize as optimized
     from graphopt.lowering.lower import lower
 
-    if optimize:
-        result = graphopt.optimize(model, target="graphopt", verify=False)
-        source = result.model
-    elif isinstance(model, str | Path):
-        source = load(model)
-    else:
-        import onnx
+    source = _loaded(model)
+    if optimize and source.graph.opset_imports.get("", 0) >= OLDEST_OPTIMIZED:
+        return lower(optimized(source, target="graphopt", verify=False).model, precision=precision)
+    return lower(source.clone(), precision=precision)
 
-        source = from_proto(model) if isinstance(model, onnx.ModelProto) else model.clone()
-    return lower(source, precision=precision)
+
+def _loaded(model: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
+    """The model; the engine takes opsets that no pass knows."""
+    from graphopt.ir.load import from_proto, load
+
+    if isinstance(model, str | Path):
+        return load(model, oldest_opset=1)
+    import onnx
+
+    return from_proto(model, oldest_opset=1) if isinstance(model, onnx.ModelProto) else model
 
 
 def _engine_of(program: Program, threads: int) -> object:
