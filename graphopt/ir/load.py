@@ -186,9 +186,9 @@ class _Binder:
         if isinstance(tensor, ir.serde.TensorProtoTensor):
             _check_contents(tensor.raw)
             return _decoded(tensor)
-        elif isinstance(tensor, ir.ExternalTensor):
+        if isinstance(tensor, ir.ExternalTensor):
             return self._stored(tensor)
-        elif isinstance(tensor, ir.StringTensor):
+        if isinstance(tensor, ir.StringTensor):
             shape = checked_shape(tensor.shape.numpy(), tensor.name or "")
             if len(tensor.string_data()) != math.prod(shape):
                 raise ModelError(

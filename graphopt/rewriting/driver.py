@@ -232,11 +232,22 @@ class Driver:
 
     def _try(self, entry: _Entry, node: ir.Node) -> bool:
         """One rule at one node: True if it fired."""
-        draft = Draft(self.editor, node)
+        place = Match(self.editor, entry.owner, node)
+        draft: Draft | None = None
         try:
-            return self._fire(entry, node, draft)
+            extra = entry.rule.find(place)
+            if extra is None:
+                if self.editor.trace.explain == entry.owner.name:
+                    self._explain_miss(entry, place)
+                return False
+            if isinstance(extra, Rejection):
+                return self._reject(entry, node, extra)
+            # Most rules end here.
+            draft = Draft(self.editor, node)
+            return self._fire(entry, place, extra, draft)
         except NotExpressible as error:
-            draft.discard()
+            if draft is not None:
+                draft.discard()
             return self._reject(entry, node, Rejection(str(error)))
         except (GraphoptError, OpsetRaised):
             raise
@@ -244,20 +255,13 @@ class Driver:
             if self._strict:
                 raise
             # Nothing was put in place yet: the graph is as it was.
-            draft.discard()
+            if draft is not None:
+                draft.discard()
             self.editor.trace.faults.setdefault(f"{entry.owner.name}/{entry.rule.name}", repr(error))
             return False
 
-    def _fire(self, entry: _Entry, node: ir.Node, draft: Draft) -> bool:
-        editor = self.editor
-        place = Match(editor, entry.owner, node)
-        extra = entry.rule.find(place)
-        if extra is None:
-            if editor.trace.explain == entry.owner.name:
-                self._explain_miss(entry, place)
-            return False
-        if isinstance(extra, Rejection):
-            return self._reject(entry, node, extra)
+    def _fire(self, entry: _Entry, place: Match, extra: tuple[object, ...], draft: Draft) -> bool:
+        editor, node = self.editor, place.root
         if entry.rule.opset > place.opset:
             refusal = self._tried(entry, place, extra)
             if refusal is None or isinstance(refusal, Rejection):
