@@ -13,66 +13,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-import onnx_ir as ir
-
-from graphopt.ir import schemas
-from graphopt.ir.cloning import copy_nodes
-from graphopt.ir.scopes import nested
 from graphopt.rewriting import Editor, Pass
-
-
-def _fits(function: ir.Function, imports: dict[str, int]) -> bool:
-    """Whether every operator of the function is the same one in the versions that the model imports."""
-    for domain, version in function.opset_imports.items():
-        if imports.get(domain, version) == version:
-            continue
-        for graph in nested(function):
-            for node in graph:
-                if node.domain == domain and not _same(node, version, imports[domain]):
-                    return False
-    return True
-
-
-def _same(node: ir.Node, version: int, other: int) -> bool:
-    first = schemas.schema(node.domain, node.op_type, version)
-    second = schemas.schema(node.domain, node.op_type, other)
-    return first is not None and second is not None and first.since == second.since
-
-
-def _absent(function: ir.Function, call: ir.Node) -> list[ir.Value]:
-    """The function's inputs that a call leaves out."""
-    given = len(call.inputs)
-    return [v for i, v in enumerate(function.inputs) if i >= given or call.inputs[i] is None]
-
-
-def _inline(editor: Editor, call: ir.Node, function: ir.Function) -> list[ir.Node]:
-    """Put the body in the place of its call; returns the nodes that came."""
-    bound = {name: a for name, a in function.attributes.items() if a.value is not None}
-    bound.update(call.attributes)
-    given = [*call.inputs, *[None] * (len(function.inputs) - len(call.inputs))]
-    values: dict[ir.Value, ir.Value | None] = dict(zip(function.inputs, given, strict=True))
-    prefix = f"{call.name or call.op_type}/"
-    nodes = copy_nodes(function, values, editor.names, bound=bound, prefix=prefix)
-    imports = editor.model.graph.opset_imports
-    for domain, version in function.opset_imports.items():
-        imports.setdefault(domain, version)
-    for node in nodes:
-        editor.insert(node, call)
-    fresh = {value for node in nodes for value in node.outputs}
-    taken: set[ir.Value] = set()
-    for old, inner in zip(call.outputs, function.outputs, strict=False):
-        new = values.get(inner)
-        assert new is not None, "a function's output is one of its values"
-        is_fresh = new in fresh and new not in taken
-        if old.is_graph_output() and not is_fresh:
-            # An input that is handed through, or one value under two names.
-            identity = ir.Node("", "Identity", [new], num_outputs=1)
-            editor.insert(identity, call)
-            new, is_fresh = identity.outputs[0], True
-        taken.add(new)
-        editor.take_over(old, new, is_fresh=is_fresh)
-    editor.remove(call)
-    return nodes
+from graphopt.rewriting.inlining import can_inline, inline_call
 
 
 @dataclass(frozen=True)
@@ -86,20 +28,16 @@ class InlineFunctions(Pass):
 
     def run_model(self, editor: Editor) -> None:
         functions = editor.model.functions
-        imports = editor.model.graph.opset_imports
         if not functions:
             return
         pending = deque(n for n in editor.where.in_order() if n.op_identifier() in functions)
         while pending:
             call = pending.popleft()
             function = functions[call.op_identifier()]
-            region = editor.regions.get(call.graph) if call.graph is not None else None
-            if region is None or region.function is not None or not _fits(function, imports):
-                continue
-            if any(v in function.outputs for v in _absent(function, call)):
+            if call.graph is None or not can_inline(editor, call, function):
                 continue
             if call.domain != "" and editor.target.has(call.domain):
                 continue
-            if editor.begin_step(self, "call", region.path, call):
-                inner = _inline(editor, call, function)
+            if editor.begin_step(self, "call", editor.regions[call.graph].path, call):
+                inner = inline_call(editor, call, function)
                 pending.extendleft(n for n in reversed(inner) if n.op_identifier() in functions)

@@ -11,6 +11,7 @@ capture, carry and give has one type inside and outside.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,7 @@ from graphopt.ir import constants, lazy
 from graphopt.ir.graphs import bodies
 from graphopt.ir.precision import Limits, is_narrow_port, kept_nodes, limits_of
 from graphopt.rewriting import Editor, Pass
+from graphopt.rewriting.inlining import can_inline, inline_call
 
 TYPES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 WIDE = ir.DataType.FLOAT
@@ -191,11 +193,16 @@ class ConvertFloat16(Pass):
     keep_io: bool = True
 
     def run_model(self, editor: Editor) -> None:
-        """Convert the main graph and its bodies; functions stay as they are, and are called with float32."""
+        """Convert the main graph and its bodies.
+
+        Functions are written where they are called: what their values are depends on the call. Calls that
+        can't be stay as they are, with float32.
+        """
         if self.type not in TYPES:
             raise UsageError(f"pass {self.name}: type is {' or '.join(TYPES)}, not {self.type!r}")
         limits, model = limits_of(TYPES[self.type]), editor.model
         graph = model.graph
+        _inline(editor)
         kept = kept_nodes(model, editor.facts, limits, self.keep_operators, self.keep_nodes)
         floats = _floats(graph, editor)
         if not floats:
@@ -210,6 +217,18 @@ class ConvertFloat16(Pass):
         if conversion.has_changed:
             _drop_unused(graph)
             editor.adopt(model)
+
+
+def _inline(editor: Editor) -> None:
+    """Write the functions' bodies in the place of their calls, in those too."""
+    functions = editor.model.functions
+    pending = deque(n for n in editor.where.in_order() if n.op_identifier() in functions)
+    while pending:
+        call = pending.popleft()
+        function = functions[call.op_identifier()]
+        if can_inline(editor, call, function):
+            inner = inline_call(editor, call, function)
+            pending.extendleft(n for n in reversed(inner) if n.op_identifier() in functions)
 
 
 def _floats(graph: ir.Graph, editor: Editor) -> set[ir.Value]:

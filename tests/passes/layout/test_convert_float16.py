@@ -195,3 +195,33 @@ def test_is_verified_by_the_tolerance_of_its_type(options, tmp_path):
     result = graphopt.optimize(load(path), passes=PASS + options)
     assert result.report.verification is not None
     assert result.report.verification.status == "verified" and not result.report.dropped
+
+
+FUNCTION = """<ir_version: 10, opset_import: ["" : 18, "my" : 1]>
+    g (float[N,4] x, float[4,4] w) => (float[N,4] y) {
+        c = my.Outer <alpha = 0.5> (x, w)  y = Sigmoid(c) }
+    <domain: "my", opset_import: ["" : 18, "my" : 1]> Outer <alpha> (a, b) => (r) {
+        p = my.Inner(a, b)  r = LeakyRelu <alpha: float = @alpha> (p) }
+    <domain: "my", opset_import: ["" : 18]> Inner (a, b) => (r) { r = MatMul(a, b) }"""
+
+
+def test_functions_are_converted_where_they_are_called():
+    model = model_from_text(FUNCTION)
+    feeds = random_feeds(model)
+    (wanted,) = run(model, feeds)
+    run_pass(PASS, model)
+    assert operators_of(model) == ["Cast", "Cast", "MatMul", "LeakyRelu", "Sigmoid", "Cast"]
+    assert types_of(model)["MatMul"] == types_of(model)["LeakyRelu"] == HALF
+    np.testing.assert_allclose(run(model, feeds)[0], wanted, atol=1e-2)
+
+
+def test_a_function_of_another_opset_keeps_float32():
+    older = FUNCTION.replace('"my", opset_import: ["" : 18]> Inner', '"my", opset_import: ["" : 12]> Inner')
+    older = older.replace("r = MatMul(a, b)", "m = MatMul(a, b)  r = Softmax(m)")
+    model = model_from_text(older)
+    feeds = random_feeds(model)
+    (wanted,) = run(model, feeds)
+    run_pass(PASS, model)
+    assert "Inner" in operators_of(model)
+    assert types_of(model)["LeakyRelu"] == HALF
+    np.testing.assert_allclose(run(model, feeds)[0], wanted, atol=1e-2)
