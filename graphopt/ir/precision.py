@@ -1,10 +1,12 @@
 """Which parts of a model keep float32 when the rest is written in a type of half its size.
 
-Three things go wrong in half precision, and are found from the graph:
+Four things go wrong in half precision, and are found from the graph:
 
 - Numbers that stand for positions and sizes: float16 counts no farther than 2048, and a sine of a rounded
   position is another sine. What is computed from integers and constants alone stays as it is.
 - Sums over many elements, and squares that are summed: they overflow where their root does not.
+- Spectra: a Fourier transform written as Conv or MatMul, whose two parts are squared and added. The terms of
+  a part cancel: its rounding, and that of the small squares, is large beside what is left.
 - Constants out of range: an epsilon that becomes 0, a factor that becomes infinite. Where a number only masks
   (it is added, chosen, or a bound), the largest number of the type does as well.
 """
@@ -59,6 +61,11 @@ KEPT_OPERATORS = frozenset(
 LARGEST_SUM = 1024
 _SUMS = frozenset({"ReduceSum", "ReduceMean"})
 
+# What takes the two parts of a spectrum from the product that makes both.
+_TAKES_PARTS = frozenset(
+    {"Cast", "Slice", "Split", "Gather", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Identity"}
+)
+_PRODUCTS = frozenset({"Conv", "MatMul", "Gemm"})
 # Where a number out of range may become the largest one of the type: it masks, bounds or is chosen.
 MASKING = frozenset({"Add", "Sub", "Mul", "Where", "Max", "Min", "Clip", "Pad", "Expand", "ConstantOfShape"})
 
@@ -144,6 +151,8 @@ def kept_nodes(
     for node in list(kept):
         if node.op_type in _SUMS:
             kept |= _around_sum(node)
+    for node in nodes:
+        kept |= _spectrum(node)
     # What holds a body has the types of what the body gives.
     return {node for node in kept if not bodies(node)}
 
@@ -239,6 +248,34 @@ def _around_sum(node: ir.Node) -> set[ir.Node]:
                     found.add(user)
                     front.append(user)
     return found
+
+
+def _spectrum(node: ir.Node) -> set[ir.Node]:
+    """If a node adds two squares of what products give: everything from those to the root of the sum."""
+    if node.op_type not in ("Add", "Sum") or len(node.inputs) != 2:
+        return set()
+    found = {node}
+    for value in node.inputs:
+        square = value.producer() if value is not None else None
+        part = _product_under(square) if square is not None and _is_square(square) else None
+        if square is None or part is None:
+            return set()
+        found |= {square, *part}
+    return found | _around_sum(node)
+
+
+def _product_under(square: ir.Node) -> list[ir.Node] | None:
+    """The nodes from a square up to the product that makes what is squared; None: no product does."""
+    found: list[ir.Node] = []
+    value = square.inputs[0]
+    while value is not None and (node := value.producer()) is not None:
+        found.append(node)
+        if node.op_type in _PRODUCTS:
+            return found
+        if node.op_type not in _TAKES_PARTS:
+            return None
+        value = node.inputs[0]
+    return None
 
 
 def _of_positions(nodes: list[ir.Node], facts: Facts, kept: set[ir.Node], limits: Limits) -> set[ir.Node]:

@@ -225,3 +225,20 @@ def test_a_function_of_another_opset_keeps_float32():
     assert "Inner" in operators_of(model)
     assert types_of(model)["LeakyRelu"] == HALF
     np.testing.assert_allclose(run(model, feeds)[0], wanted, atol=1e-2)
+
+
+SPECTRUM = """g (float[1,1,N] x, float[6,1,4] w) => (float[1,3,M] y) {{
+    s = Conv(x, w)  a = Slice(s, [0], [3], [1])  c = Slice(s, [3], [6], [1])  b = Cast <to = 1> (c)
+    p = {0}  q = Pow(b, 2.0)  r = Add(p, q)  m = Sqrt(r)  y = Relu(m) }}"""
+
+
+def test_spectra_stay_in_float32():
+    model = converted(SPECTRUM.format("Mul(a, a)"))
+    kept = {"Conv", "Slice", "Mul", "Pow", "Add", "Sqrt"}
+    assert {name for name, dtype in types_of(model).items() if dtype == HALF} <= {"Relu", "Cast"}
+    assert kept <= set(types_of(model))
+
+
+def test_a_sum_with_something_else_is_no_spectrum():
+    model = converted(SPECTRUM.format("Abs(a)"))
+    assert types_of(model)["Conv"] == types_of(model)["Add"] == HALF
