@@ -1,5 +1,6 @@
 // copy    out = in, any strides of both (broadcasts are strides of 0).
-// fill    out = one element: its bytes are the instruction's bytes (a string: its text).
+// fill    out = one element: its bytes are the instruction's bytes (a string: its text). Dims known only when it runs:
+//         the ints, or the contents of an input.
 // values  out = the instruction's floats, or without any its integers, as numbers of any type.
 //
 // Kinds and speeds: copy_plan.h.
@@ -54,7 +55,6 @@ void run_fill_strings(const Instr& i, Worker& w) {
   copy_parallel(p.plan, reinterpret_cast<const char*>(&text), i.out[0]->data, w);
 }
 
-// ints, if any: the dims (for results whose dims are known only then).
 Run prepare_fill(Bind& b) {
   const Tensor& out = *b.out[0];
   const bool strings = out.dtype == DType::kString;
@@ -69,7 +69,14 @@ Run prepare_fill(Bind& b) {
   return strings ? run_fill_strings : run_fill;
 }
 
-void shape_fill(Bind& b) { set_dims(*b.out[0], b.n_ints, b.ints); }
+void shape_fill(Bind& b) {
+  Tensor& out = *b.out[0];
+  set_rank(b, out, b.has(0) ? b.in[0]->count() : b.n_ints);
+  for (int d = 0; d < out.rank; ++d) {
+    out.dims[d] = b.has(0) ? integer_at(*b.in[0], d) : b.ints[d];
+    if (out.dims[d] < 0) b.host->fail("dim %d is %lld", d, static_cast<long long>(out.dims[d]));
+  }
+}
 
 struct Values {
   int64_t n;

@@ -102,6 +102,8 @@ def test_fill(dtype: str) -> None:
     assert np.array_equal(dense, np.ones((5, 37), dtype))
     (unknown,) = call("fill", [], [(dtype, None)], ints=[2, 0, 3], data=element.tobytes())
     assert unknown.shape == (2, 0, 3)
+    (asked,) = call("fill", [np.array([3, 2])], [(dtype, None)], data=element.tobytes())
+    assert np.array_equal(asked, np.ones((3, 2), dtype))
     (strided,) = call("fill", [], [(dtype, (4, 6), (1, 5))], data=element.tobytes())
     assert np.array_equal(strided, np.ones((4, 6), dtype))
 
