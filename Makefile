@@ -11,8 +11,11 @@ PYTHON ?= python3
 VENV := .venv
 LINT := .venv-lint
 SOURCES := $(shell find graphopt passes kernels -name '*.py')
+NATIVE := kernels/CMakeLists.txt $(shell find kernels -name '*.cpp' -o -name '*.h')
 ROOT := $(CURDIR)
 WORKERS ?= 2
+# In the environment itself, so that the engine's objects are kept from one build to the next.
+BUILD_TOOLS := "setuptools>=77" "cmake>=3.22" "nanobind>=2.4" "ninja>=1.11"
 
 .PHONY: demo test lint types check fuzz conformance bench-costs bench-optimize clean
 
@@ -52,9 +55,11 @@ bench-optimize: $(VENV)/.bench
 clean:
 	rm -rf $(VENV) $(LINT) build demo *.egg-info
 
-$(VENV)/.installed: pyproject.toml setup.py
+$(VENV)/.installed: pyproject.toml setup.py $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(BUILD_TOOLS)
+	PATH="$(ROOT)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable ".[dev]"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

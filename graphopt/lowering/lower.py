@@ -101,7 +101,7 @@ class Lowering:
                 return []
             build.rewind(mark)
             reason = result.reason
-        elif node.op_type in _BODIES and node.domain == "":
+        elif node.op_type in _BODIES and node.domain == "" and not _is_batched_scan(node, build):
             self.control_flow(node, build)
             self._after(node, build)
             return []
@@ -135,6 +135,11 @@ class Lowering:
 
 
 _BODIES = ("If", "Loop", "Scan")
+
+
+def _is_batched_scan(node: ir.Node, build: Builder) -> bool:
+    """Scan-8 has a batch axis and lengths of its own."""
+    return node.op_type == "Scan" and build.opset(node) < 9
 
 
 def _declared(value: ir.Value) -> tuple[int | str | None, ...] | None:

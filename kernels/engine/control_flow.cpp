@@ -55,6 +55,7 @@ Value Executor::scalar(DType dtype, int64_t content) {
 
 // The value of a register that an output of a module is: a constant has no place in the frame.
 static Value result_of(const Frame& frame, int32_t reg, const Constants& constants) {
+  if (reg < 0) return {};
   const RegisterInfo& info = frame.module->registers[static_cast<size_t>(reg)];
   if (info.constant < 0) return frame.values[static_cast<size_t>(reg)];
   Value value;
