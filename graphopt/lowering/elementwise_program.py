@@ -1,7 +1,7 @@
 """Programs of the kernel `elementwise`: written, read, and put together.
 
-A program is in single assignment form here: each step makes one value, which later steps may read. In bytes it is
-slots (`kernels/ops/elementwise.h` says how); `encode` finds places for values and `decode` gives the form back.
+A program is in single assignment form here: each step makes one value, which later steps may read. In bytes
+it is slots (`kernels/ops/elementwise.h` says how); `encode` finds places, `decode` gives this form back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, Expr
 
-__all__ = ["KERNEL", "MAX_SLOTS", "ElementwiseProgram", "Op", "Ref", "Source", "Step", "decode", "is_supported"]
+__all__ = [
+    "KERNEL",
+    "MAX_SLOTS",
+    "ElementwiseProgram",
+    "Op",
+    "Ref",
+    "Source",
+    "Step",
+    "decode",
+    "is_supported",
+]
 
 KERNEL = "elementwise"
 MAX_SLOTS = 64
@@ -26,12 +36,73 @@ _MAX_IMMEDIATES = 254
 class Op(IntEnum):
     """Operations; the order is the kernel's."""
 
-    COPY, NEG, ABS, SIGN, SQRT, RECIPROCAL, EXP, LOG, ERF, SIN, COS, TAN, ASIN, ACOS, ATAN = range(15)
-    SINH, COSH, TANH, ASINH, ACOSH, ATANH, FLOOR, CEIL, ROUND, RELU, LEAKY_RELU, ELU, SELU, CELU = range(15, 29)
-    THRESHOLDED_RELU, HARD_SIGMOID, HARD_SWISH, SIGMOID, SOFTPLUS, SOFTSIGN, GELU, GELU_TANH = range(29, 37)
-    SWISH, MISH, SHRINK, NOT, BIT_NOT, IS_NAN, IS_INF, CAST = range(37, 45)
-    ADD, SUB, MUL, DIV, MOD, FMOD, POW, MIN, MAX, PRELU, BIT_AND, BIT_OR, BIT_XOR = range(45, 58)
-    SHIFT_LEFT, SHIFT_RIGHT, EQUAL, LESS, LESS_EQUAL, WHERE, CLIP, QUANTIZE, DEQUANTIZE = range(58, 67)
+    COPY = 0
+    NEG = 1
+    ABS = 2
+    SIGN = 3
+    SQRT = 4
+    RECIPROCAL = 5
+    EXP = 6
+    LOG = 7
+    ERF = 8
+    SIN = 9
+    COS = 10
+    TAN = 11
+    ASIN = 12
+    ACOS = 13
+    ATAN = 14
+    SINH = 15
+    COSH = 16
+    TANH = 17
+    ASINH = 18
+    ACOSH = 19
+    ATANH = 20
+    FLOOR = 21
+    CEIL = 22
+    ROUND = 23
+    RELU = 24
+    LEAKY_RELU = 25
+    ELU = 26
+    SELU = 27
+    CELU = 28
+    THRESHOLDED_RELU = 29
+    HARD_SIGMOID = 30
+    HARD_SWISH = 31
+    SIGMOID = 32
+    SOFTPLUS = 33
+    SOFTSIGN = 34
+    GELU = 35
+    GELU_TANH = 36
+    SWISH = 37
+    MISH = 38
+    SHRINK = 39
+    NOT = 40
+    BIT_NOT = 41
+    IS_NAN = 42
+    IS_INF = 43
+    CAST = 44
+    ADD = 45
+    SUB = 46
+    MUL = 47
+    DIV = 48
+    MOD = 49
+    FMOD = 50
+    POW = 51
+    MIN = 52
+    MAX = 53
+    PRELU = 54
+    BIT_AND = 55
+    BIT_OR = 56
+    BIT_XOR = 57
+    SHIFT_LEFT = 58
+    SHIFT_RIGHT = 59
+    EQUAL = 60
+    LESS = 61
+    LESS_EQUAL = 62
+    WHERE = 63
+    CLIP = 64
+    QUANTIZE = 65
+    DEQUANTIZE = 66
 
     @property
     def sources(self) -> int:
@@ -51,10 +122,10 @@ FLOATS8 = frozenset({_T.FLOAT8E4M3FN, _T.FLOAT8E4M3FNUZ, _T.FLOAT8E5M2, _T.FLOAT
 SMALL = frozenset({_T.INT4, _T.UINT4, _T.INT2, _T.UINT2})
 CASTABLE = FLOATS | INTEGERS | FLOATS8 | SMALL | {_T.BOOL, _T.FLOAT8E8M0}
 
-_INTEGER_OPS = frozenset(
-    {Op.NEG, Op.ABS, Op.SIGN, Op.RELU, Op.LEAKY_RELU, Op.BIT_NOT, Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MOD, Op.FMOD}
-    | {Op.POW, Op.MIN, Op.MAX, Op.PRELU, Op.BIT_AND, Op.BIT_OR, Op.BIT_XOR, Op.SHIFT_LEFT, Op.SHIFT_RIGHT}
-    | {Op.EQUAL, Op.LESS, Op.LESS_EQUAL, Op.CLIP}
+_INTEGER_OPS = (
+    frozenset({Op.NEG, Op.ABS, Op.SIGN, Op.RELU, Op.LEAKY_RELU, Op.PRELU, Op.CLIP, Op.MIN, Op.MAX})
+    | {Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MOD, Op.FMOD, Op.POW, Op.EQUAL, Op.LESS, Op.LESS_EQUAL}
+    | {Op.BIT_NOT, Op.BIT_AND, Op.BIT_OR, Op.BIT_XOR, Op.SHIFT_LEFT, Op.SHIFT_RIGHT}
 )
 _BOOL_OPS = frozenset(
     {Op.NOT, Op.BIT_AND, Op.BIT_OR, Op.BIT_XOR, Op.EQUAL, Op.MIN, Op.MAX, Op.LESS, Op.LESS_EQUAL}
@@ -66,7 +137,7 @@ _MOVING = frozenset({Op.COPY, Op.WHERE})
 
 
 def is_supported(op: Op, dtype: ir.DataType) -> bool:
-    """Whether the kernel has a function for sources of this type (Cast, Quantize, Dequantize: see CASTABLE)."""
+    """Whether the kernel has a function for sources of this type."""
     if op in _MOVING:
         return dtype not in (_T.STRING, _T.UNDEFINED)
     if op in (Op.CAST, Op.QUANTIZE, Op.DEQUANTIZE):
@@ -182,7 +253,7 @@ class ElementwiseProgram:
         return places[ref.index] if ref.source is Source.STEP else first_constant + ref.index
 
     def _places(self) -> tuple[list[int], int]:
-        """The slot of each step's result, and how many are temporaries: a place is used again once it is read out."""
+        """The slot of each step's result, and how many are temporaries; places are used again."""
         last: dict[int, int] = {}
         for number, step in enumerate(self.steps):
             last[number] = number
@@ -211,7 +282,9 @@ def _same(a: float | Dim, b: float | Dim) -> bool:
     return type(a) is type(b) and struct.pack("<d", float(a)) == struct.pack("<d", float(b)) and a == b
 
 
-def decode(data: bytes, floats: Sequence[float], ints: Sequence[Dim], inputs: int, outputs: int) -> ElementwiseProgram:
+def decode(
+    data: bytes, floats: Sequence[float], ints: Sequence[Dim], inputs: int, outputs: int
+) -> ElementwiseProgram:
     """The program in bytes; what `encode` gave."""
     n_steps, n_constants, n_temporaries, _ = data[:4]
     program = ElementwiseProgram(inputs)

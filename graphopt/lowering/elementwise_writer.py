@@ -7,7 +7,15 @@ import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, Expr
 from graphopt.lowering.builder import Builder
-from graphopt.lowering.elementwise_program import KERNEL, ElementwiseProgram, Op, Ref, Source, Step, is_supported
+from graphopt.lowering.elementwise_program import (
+    KERNEL,
+    ElementwiseProgram,
+    Op,
+    Ref,
+    Source,
+    Step,
+    is_supported,
+)
 from graphopt.lowering.program import dense_strides
 from graphopt.lowering.registry import NotLowered
 
@@ -34,7 +42,6 @@ class ElementwiseWriter:
         self._values: dict[ir.Value, Ref] = {}
         ranks = [build.rank(value) for value in node.inputs if value is not None]
         known = [rank for rank in ranks if rank is not None]
-        self._scalars = [rank for rank in ranks if rank == 0]
         self._rank = max(known, default=0) if len(known) == len(ranks) else None
         self._full = sum(rank == self._rank for rank in ranks)
 
@@ -116,10 +123,12 @@ class ElementwiseWriter:
         if dtype is None or dtype == ir.DataType.STRING:
             self.problem = self.problem or NotLowered("element type")
             return self.constant(ir.DataType.FLOAT, 0.0)
-        scalar = self._scalar(value, dtype)
-        return self.register(self.build.register(value), dtype) if scalar is None else self.constant(dtype, scalar)
+        scalar = self._scalar(value)
+        if scalar is not None:
+            return self.constant(dtype, scalar)
+        return self.register(self.build.register(value), dtype)
 
-    def _scalar(self, value: ir.Value, dtype: ir.DataType) -> float | Dim | None:
+    def _scalar(self, value: ir.Value) -> float | Dim | None:
         """The one element of a constant that does not decide the dims of the result."""
         dims = self.build.dims(value)
         if dims is None or not all(type(dim) is int and dim == 1 for dim in dims):
@@ -150,7 +159,7 @@ class ElementwiseWriter:
 
 
 def common_order(build: Builder, registers: list[int], dims: Dims | None) -> tuple[int, ...] | None:
-    """The order of dims in memory that all inputs of these dims have; None where it is row-major, or they differ."""
+    """The order in memory of all inputs that have these dims; None where it is row-major, or they differ."""
     found: tuple[int, ...] | None = None
     for register in registers:
         of = build.module.registers[register]

@@ -146,7 +146,9 @@ void read_constant(Bind& b, int64_t at, Slot& s) {
   Step cast{};
   cast.floats = kNoFloats;
   const char* from = whole ? reinterpret_cast<const char*>(b.ints + index) : reinterpret_cast<const char*>(b.floats + index);
-  cast.f = cast_function(whole ? DType::kInt64 : DType::kDouble, s.dtype);
+  cast.type = whole ? DType::kInt64 : DType::kDouble;
+  cast.to = s.dtype;
+  cast.f = cast_function(cast.type, cast.to);
   check(b, cast.f != nullptr, "a constant's type");
   cast.f(element, from, from, from, 1, cast);
   fill(element, element, s.size, kMaxBlock);
