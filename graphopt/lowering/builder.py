@@ -52,6 +52,8 @@ class Shared:
     fallbacks: list[tuple[str, str]] = field(default_factory=list)
     keep: frozenset[str] = frozenset()
     packed: dict[tuple[object, ...], int] = field(default_factory=dict)
+    # Constants are found again by identity, so they may not go away.
+    keyed: list[object] = field(default_factory=list)
 
 
 class Builder:
@@ -275,9 +277,11 @@ class Builder:
         ints: Sequence[int] = (),
     ) -> int:
         """A register with constants in the form of a packer; as bytes."""
-        keys = tuple(id(constant(s)) if isinstance(s, ir.Value) else id(s) for s in sources)
+        objects = [constant(s) if isinstance(s, ir.Value) else s for s in sources]
+        keys = tuple(id(o) for o in objects)
         number = self.shared.packed.get((packer, keys, tuple(ints)))
         if number is None:
+            self.shared.keyed.extend(objects)
             arrays: list[npt.NDArray[np.generic]] = []
             dtypes: list[int] = []
             for source in sources:
@@ -302,6 +306,7 @@ class Builder:
         key = ("raw", id(tensor))
         number = self.shared.packed.get(key)
         if number is None:
+            self.shared.keyed.append(tensor)
             self.shared.constants.append(Constant((tensor.numpy(),), (int(tensor.dtype),)))
             number = len(self.shared.constants) - 1
             self.shared.packed[key] = number
