@@ -9,7 +9,8 @@
 // in: Q [B, H, T, d], K [B, G, S, d], V [B, G, S, e], mask? (broadcast to [B, H, T, S]; its last dim may be short),
 //     lengths? [B] (int32, int64: keys that count)
 // out: Y [B, H, T, e], scores? [B, H, T, S]
-// ints: left, right (window; -1: none), offset (of the queries' positions), mode (of the scores)   floats: scale, softcap
+// ints: left, right (window; -1: none), offset (of the queries' positions), mode (of the scores)   floats: scale
+// (NaN: 1 / sqrt(d)), softcap (0: none)
 #include "ops/attention.h"
 
 #include "ops/attention_step.h"
@@ -317,7 +318,7 @@ Run prepare(Bind& b) {
     b.host->fail("attention: the result has other dims");
   p.group = groups ? p.heads / groups : 1;
   p.left = b.ints[0], p.right = b.ints[1], p.offset = b.ints[2];
-  p.scale = b.floats[0], p.softcap = b.floats[1];
+  p.scale = std::isnan(b.floats[0]) ? 1 / std::sqrt(static_cast<double>(p.size)) : b.floats[0], p.softcap = b.floats[1];
   p.mode = -1;
   p.mask_keys = p.keys;
   if (b.has(3)) take_mask(b, p);
