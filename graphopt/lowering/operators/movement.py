@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import Dim, exact_quotient, low
+from graphopt.ir.fact import TensorFact
 from graphopt.ir.facts.slicing import cut_bounds, slice_length
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
@@ -35,10 +36,15 @@ PAD_MODES = ("constant", "reflect", "edge", "wrap")
 
 @lowers("Identity")
 def identity(build: Builder, node: ir.Node) -> NotLowered | None:
-    """Another name for the same register."""
+    """Another name for the same register; sequences and unknown ranks are handed on while it runs."""
     value = node.inputs[0]
     assert value is not None, "Identity has an input"
-    build.bind(node.outputs[0], build.register(value))
+    if build.dims(value) is not None:
+        build.bind(node.outputs[0], build.register(value))
+        return None
+    is_tensor = isinstance(build.facts.of(value), TensorFact)
+    kernel = "identity" if is_tensor else "optional.make"
+    build.emit(kernel, [build.register(value)], [build.output(node)])
     return None
 
 
@@ -234,7 +240,7 @@ def blocks(build: Builder, node: ir.Node) -> NotLowered | None:
     source = build.register(node.inputs[0])
     size = attribute(node, "blocksize")
     assert isinstance(size, int)
-    depth_first = node.op_type == "DepthToSpace" and attribute(node, "mode", "DCR") == "CRD"
+    depth_first = attribute(node, "mode", "DCR") == "CRD"
     region = region_of(build, source)
     if region is not None and len(region.dims) == 4:
         batch, channels, rows, columns = region.dims
@@ -250,7 +256,7 @@ def blocks(build: Builder, node: ir.Node) -> NotLowered | None:
                 if high is None or wide is None
                 else region.reshaped((batch, channels, high, size, wide, size))
             )
-            perm = (0, 3, 5, 1, 2, 4)
+            perm = (0, 1, 3, 5, 2, 4) if depth_first else (0, 3, 5, 1, 2, 4)
         if cut is not None and place(build, node, cut.transposed(perm)):
             return None
     build.emit(
