@@ -10,7 +10,7 @@ import pytest
 from graphopt.errors import MismatchError, UsageError
 from graphopt.testing import model_from_text
 from graphopt.verification import Verifier
-from graphopt.verification.verify import NEVER_RUN_NOTE, QUANTIZED_NOTE
+from graphopt.verification.verify import BEYOND_ROUNDING, NEVER_RUN_NOTE, QUANTIZED_NOTE
 
 RELU = "g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }"
 TYPES = ["float", "double", "float16", "bfloat16", "int32", "int64", "uint8", "int8", "bool", "string"]
@@ -226,14 +226,38 @@ QDQ = """g (float[N,16] x) => (float[N,16] y) {
     a = MUL  q = QuantizeLinear (a, s, z)  y = DequantizeLinear (q, s, z) }"""
 
 
-def test_a_step_of_a_quantized_model_is_allowed_and_said():
-    before = QDQ.replace("MUL", "Mul (x, 1.0)")
-    after = QDQ.replace("MUL", "Add (x, 0.001)")
-    found = check(before, after)
+TWICE = """g (float[N,16] x) => (float[N,16] y) {
+    s = Constant <value = float {0.02}> ()  t = Constant <value = float {0.04}> ()
+    z = Constant <value = int8 {0}> ()
+    q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)
+    a = MUL  r = QuantizeLinear (a, t, z)  y = DequantizeLinear (r, t, z) }"""
+
+
+def test_steps_that_rounding_explains_are_allowed_and_said():
+    # What is quantized second lies on the edge of a step, however the inputs move.
+    data = {"x": (np.arange(128, dtype=np.float32).reshape(8, 16) - 64) * np.float32(0.02)}
+    before = model_from_text(TWICE.replace("MUL", "Mul (d, 1.0)"))
+    found = Verifier(before, data=data).check(model_from_text(TWICE.replace("MUL", "Mul (d, 1.0000005)")))
     assert found.status == "verified"
     assert QUANTIZED_NOTE in found.notes
-    assert check(before, before).notes == ()
-    assert check(before, QDQ.replace("MUL", "Add (x, 0.5)")).status == "mismatch"
+    assert Verifier(before, data=data).check(before).notes == ()
+
+
+@pytest.mark.parametrize("bias", [0.5, 0.05, 0.02, 0.001])
+def test_a_bias_of_a_part_of_a_step_is_more_than_rounding(bias):
+    before = QDQ.replace("MUL", "Mul (x, 1.0)")
+    found = check(before, QDQ.replace("MUL", f"Add (x, {bias})"))
+    assert found.status == "mismatch"
+    assert bias == 0.5 or found.mismatches[0].reason.endswith(BEYOND_ROUNDING.format(""))
+
+
+def test_a_scale_that_is_computed_says_nothing_of_rounding():
+    before = QDQ.replace("s = Constant <value = float {0.05}> ()", "s = Max (t, 0.05)").replace(
+        "float[N,16] x)", "float[N,16] x, float t)"
+    )
+    before = before.replace("MUL", "Mul (x, 1.0)")
+    data = {"x": np.full((1, 16), 0.3, np.float32), "t": np.float32(0.01)}
+    assert Verifier(model_from_text(before), data=data).check(model_from_text(before)).status == "verified"
 
 
 def test_a_step_of_that_size_is_a_mismatch_elsewhere():
