@@ -264,9 +264,11 @@ def _makers(value: ValuePattern) -> set[str]:
     return set()
 
 
-def _depth(value: ValuePattern) -> int:
-    below = max((_depth(v) for v in value.children()), default=0)
-    own = 1 if isinstance(value, NodeOutput) else 0
-    if below + own > MAX_DEPTH:
+def _depth(value: ValuePattern, known: dict[ValuePattern, int] | None = None) -> int:
+    known = {} if known is None else known
+    if value not in known:  # alternatives share what they are made of
+        below = max((_depth(v, known) for v in value.children()), default=0)
+        known[value] = below + 1 if isinstance(value, NodeOutput) else below
+    if known[value] > MAX_DEPTH:
         raise TypeError(f"pattern is deeper than {MAX_DEPTH} operators")
-    return below + own
+    return known[value]
