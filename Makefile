@@ -2,7 +2,7 @@
 # make test            everything that a change must pass; make lint, make types and make check are its parts
 # make fuzz            the property tests, many more examples
 # make conformance     ONNX's own backend tests, each optimized
-# make bench-costs     time every operator in onnxruntime, write the targets' tables (ARGS="--times FILE": keep times)
+# make bench-costs     time every operator in onnxruntime, write the targets' tables [ARGS="--times FILE"]
 # make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
 #
 # The first run of a target makes its environment (network needed once); nothing else is installed by hand.

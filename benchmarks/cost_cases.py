@@ -86,6 +86,7 @@ ELEMENTWISE = [
     *case("Swish", "f32[R,D]", opset=24),
     *case("Add Sub Mul Div Max Min Sum Mean PRelu", "f32[R,D] f32[R,D]"),
     *case("Add Sub Mul Div PRelu Max Min Sum Mean", "f32[R,D] *f32[D]"),
+    *case("Sum Mean", "f32[R,D] *f32[D] f32[R,D]"),
     *case("Add Sub Mul Div Pow", "f32[R,D] *f32[]=2"),
     *case("Mod", "f32[R,D] *f32[]=2", fmod=1),
     *case("Pow", "f32[R,D] f32[R,D]"),
@@ -141,6 +142,7 @@ PRODUCT_CASES = [
         PRODUCTS,
     ),
     *case("Attention", "f32[1,H,T,64] f32[1,H,T,64] f32[1,H,T,64]", HEADS),
+    *case("Attention", "f32[1,T,256] f32[1,T,256] f32[1,T,256]", HEADS, q_num_heads=4, kv_num_heads=4),
     *case("RotaryEmbedding", "f32[1,H,T,64] *f32[1,T,32] *f32[1,T,32]", HEADS),
     *case("LSTM", "f32[T,1,D] *f32[1,4*D,D] *f32[1,4*D,D]", STEPS, hidden_size="D"),
     *case("GRU", "f32[T,1,D] *f32[1,3*D,D] *f32[1,3*D,D]", STEPS, hidden_size="D"),
@@ -314,7 +316,8 @@ SAME: tuple[str, ...] = (
     "ReduceMax ReduceMin",
     "ReduceL1 ReduceL2 ReduceSumSquare ReduceProd",
     "ArgMax ArgMin",
-    "Flatten Reshape Squeeze Unsqueeze",
+    "Flatten Reshape",
+    "Squeeze Unsqueeze",
     "Shape Size",
     "HannWindow HammingWindow BlackmanWindow",
     "com.microsoft.QLinearSigmoid com.microsoft.QLinearLeakyRelu",
@@ -324,6 +327,8 @@ SAME: tuple[str, ...] = (
 ALIKE: tuple[str, ...] = (
     "MatMul Gemm com.microsoft.FusedMatMul com.microsoft.FusedGemm ai.graphopt.FullyConnected "
     + " ".join(f"ai.graphopt.FullyConnected{activation}" for activation in ACTIVATIONS),
+    "Gelu com.microsoft.BiasGelu",
+    "MatMul:unpacked com.microsoft.FusedMatMul:unpacked",
     "Conv com.microsoft.FusedConv",
     "MatMulInteger QLinearMatMul com.microsoft.DynamicQuantizeMatMul com.microsoft.MatMulIntegerToFloat "
     "com.microsoft.QGemm",

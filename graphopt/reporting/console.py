@@ -40,6 +40,7 @@ def print_report(report: Report, *, verbose: bool = False) -> None:
     costs = (
         ("graph", report.graph_bytes, _bytes_text),
         ("flops", report.flops, _number_text),
+        ("predicted time", report.nanoseconds, _time_text),
         ("peak memory of values", report.peak_bytes, _bytes_text),
     )
     for name, change, text in costs:
@@ -231,6 +232,12 @@ def _bytes_text(count: int) -> str:
         return f"{count} B"
     power = min((len(str(count)) - 1) // 3, 3)
     return f"{count / 1000**power:.1f} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def _time_text(nanoseconds: int) -> str:
+    if nanoseconds < 1000:
+        return f"{nanoseconds} ns"
+    return f"{nanoseconds / 1e3:.1f} us" if nanoseconds < 1_000_000 else f"{nanoseconds / 1e6:.2f} ms"
 
 
 def _number_text(number: int) -> str:

@@ -1,4 +1,4 @@
-"""What a model costs: bytes of its file, floating-point operations and memory of one run at given sizes."""
+"""What a model costs: bytes of its file; operations, time and memory of one run at given sizes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from graphopt.ir.fact import Fact, TensorFact
-from graphopt.ir.facts import InferenceContext, lookup
+from graphopt import targets
+from graphopt.ir.fact import TensorFact
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
 from graphopt.reporting.signatures import dtype_name
+from graphopt.targets.work import flops_of, trips_of
 
 # Operators without arithmetic on floats, whatever their table says.
 _FREE = frozenset({"Constant", "ConstantOfShape", "Identity", "Range", "Shape", "Size"})
-# A larger constant trip count (exporters write 2^63 - 1) means "until the condition ends it".
-MOST_TRIPS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,8 @@ class Costs:
         flops: Floating-point operations; a lower bound where `unknown` is not empty. A Loop counts its body
             as often as its constant trip count says, once otherwise; an If counts its larger branch.
         unknown: How many nodes of each operator type have no known FLOPs.
+        nanoseconds: Time that the target's table predicts (`graphopt.targets`); dims that only a run can
+            tell, and trip counts, are 64.
         peak_bytes: Most memory that inputs, outputs and values between them need at once, nodes run in their
             order and nothing is computed in place; without weights.
         unsized: How many values have no known size, so don't count in `peak_bytes`.
@@ -56,6 +57,7 @@ class Costs:
     sizes: dict[str, int]
     flops: int
     unknown: dict[str, int]
+    nanoseconds: int
     peak_bytes: int
     unsized: int
 
@@ -74,15 +76,27 @@ def bytes_of(model: ir.Model) -> ModelBytes:
     return ModelBytes(max(len(content) - inline, 0), dict(found.most_common()))
 
 
-def costs_of(model: ir.Model, sizes: Mapping[str, int]) -> Costs:
+def costs_of(model: ir.Model, sizes: Mapping[str, int], target: str = "onnx") -> Costs:
     """Costs at these sizes of the dynamic dims.
 
     Args:
         model: Left as it is; function calls are counted on an inlined copy.
         sizes: By name of the dim, or "input[axis]". What depends on dims that are not given is unknown.
+        target: Whose table predicts the time.
     """
+    # A call that the target runs as one operator is timed as one.
+    time = targets.find(target).cost_of(model.graph, _facts_at(model, sizes))
     if model.functions:
         model = _inlined(model)
+    counter = _Counter(_facts_at(model, sizes))
+    flops = counter.flops(model.graph)
+    peak = counter.peak(model.graph, held=list(model.graph.inputs))
+    unknown = dict(counter.unknown.most_common())
+    return Costs(dict(sizes), flops, unknown, round(time), peak, counter.unsized)
+
+
+def _facts_at(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
+    """What is known of a model whose inputs have these sizes."""
     facts = Facts(model)
     for value in model.graph.inputs:
         fact = facts.of(value)
@@ -93,16 +107,12 @@ def costs_of(model: ir.Model, sizes: Mapping[str, int]) -> Costs:
                 for dim, (name, place) in zip(fact.dims, names, strict=True)
             )
             facts.assume(value, TensorFact(fact.dtype, dims, fact.elements))
-    counter = _Counter(facts, model.opset_imports)
-    flops = counter.flops(model.graph)
-    peak = counter.peak(model.graph, held=list(model.graph.inputs))
-    return Costs(dict(sizes), flops, dict(counter.unknown.most_common()), peak, counter.unsized)
+    return facts
 
 
 @dataclass(slots=True)
 class _Counter:
     facts: Facts
-    opsets: Mapping[str, int]
     unknown: Counter[str] = field(default_factory=Counter)
     unsized: int = 0
 
@@ -114,36 +124,14 @@ class _Counter:
         if node.op_type == "If":
             return max(inner, default=0)
         if inner:
-            return sum(inner) * self._trips(node)
-        entry = lookup(node)
+            return sum(inner) * trips_of(node, self.facts, unknown=1)
         if node.op_type in _FREE:
             return 0
-        if entry is None or entry.flops is None:
-            self.unknown[node.op_type] += 1
-            return 0
-        inputs: list[Fact | None] = [None if v is None else self.facts.of(v) for v in node.inputs]
-        opset = node.version or self.opsets.get(node.domain, 1)
-        try:
-            found = entry.flops(InferenceContext(self.facts, node, inputs, opset))
-        except (ValueError, ZeroDivisionError, IndexError, TypeError):  # an input of unknown rank
-            found = None
+        found = flops_of(node, self.facts)
         if not isinstance(found, int) or found < 0:  # below zero: sizes that the model can't take
             self.unknown[node.op_type] += 1
             return 0
         return found
-
-    def _trips(self, node: ir.Node) -> int:
-        """How often a Loop's or Scan's body runs as far as the graph says; else once."""
-        if node.op_type == "Loop" and node.inputs and node.inputs[0] is not None:
-            elements = self.facts.elements(node.inputs[0])
-            if elements and isinstance(elements[0], int) and elements[0] <= MOST_TRIPS:
-                return max(elements[0], 0)
-        if node.op_type == "Scan":
-            count = node.attributes.get_int("num_scan_inputs", 1) or 1
-            dims = self.facts.dims(node.inputs[-1]) if node.inputs[-1] is not None else None
-            if dims and count and isinstance(dims[0], int):
-                return dims[0]
-        return 1
 
     def peak(self, graph: ir.Graph, held: list[ir.Value]) -> int:
         """Largest sum of sizes of values that are alive together; `held` live from the beginning."""

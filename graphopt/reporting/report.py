@@ -86,8 +86,9 @@ class Report:
         bytes: Bytes of all weights.
         graph_bytes: Bytes of everything else in the file.
         flops: Floating-point operations at `sizes`.
+        nanoseconds: Time of a run at `sizes` as the target's table of costs predicts it.
         peak_bytes: Most memory that values between operators need at once, at `sizes`.
-        sizes: Sizes of the dynamic dims for `flops` and `peak_bytes`.
+        sizes: Sizes of the dynamic dims for `flops`, `nanoseconds` and `peak_bytes`.
         seconds: Time of the whole run.
     """
 
@@ -98,6 +99,7 @@ class Report:
     bytes: Change
     graph_bytes: Change = Change(None, None)
     flops: Change = Change(None, None)
+    nanoseconds: Change = Change(None, None)
     peak_bytes: Change = Change(None, None)
     sizes: dict[str, int] = field(default_factory=dict)
     passes: tuple[PassStatistics, ...] = ()
@@ -121,6 +123,7 @@ class Report:
             "bytes": {"before": self.bytes.before, "after": self.bytes.after},
             "graph_bytes": {"before": self.graph_bytes.before, "after": self.graph_bytes.after},
             "flops": {"before": self.flops.before, "after": self.flops.after},
+            "nanoseconds": {"before": self.nanoseconds.before, "after": self.nanoseconds.after},
             "peak_bytes": {"before": self.peak_bytes.before, "after": self.peak_bytes.after},
             "sizes": dict(self.sizes),
             "passes": [

@@ -76,12 +76,13 @@ def summarize(
 
 def with_costs(report: Report, source: ir.Model, result: ir.Model, sizes: Mapping[str, int]) -> Report:
     """The report with costs of both models, estimated at these sizes of the dynamic dims."""
-    before, after = costs_of(source, sizes), costs_of(result, sizes)
+    before, after = (costs_of(model, sizes, report.target) for model in (source, result))
     return replace(
         report,
         sizes=dict(sizes),
         graph_bytes=Change(bytes_of(source).graph, bytes_of(result).graph),
         flops=Change(before.flops, after.flops),
+        nanoseconds=Change(before.nanoseconds, after.nanoseconds),
         peak_bytes=Change(before.peak_bytes, after.peak_bytes),
     )
 

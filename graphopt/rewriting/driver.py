@@ -22,6 +22,7 @@ from graphopt.rewriting.operators import building
 from graphopt.rewriting.opsets import OpsetRaised
 from graphopt.rewriting.passes import Pass
 from graphopt.rewriting.pipeline import Group, Pipeline
+from graphopt.rewriting.pricing import WOULD_BE_SLOWER, is_slower
 from graphopt.rewriting.rule import ANY_OPERATOR, Rule
 from graphopt.rewriting.scope import Scope
 from graphopt.rewriting.spelling import NotExpressible
@@ -282,6 +283,9 @@ class Driver:
         if stuck is not None:
             draft.discard()
             return self._reject(entry, node, Rejection(WOULD_NEED_IDENTITY, stuck))
+        if entry.rule.priced and is_slower(draft):
+            draft.discard()
+            return self._reject(entry, node, Rejection(WOULD_BE_SLOWER, node.outputs[0]))
         # Asked last: most rules that look at every node of an operator build nothing.
         identity = editor.allow(entry.owner, entry.rule.name, node)
         if identity is None:

@@ -40,6 +40,8 @@ class Rule:
         summary: One line, `before -> after`.
         opset: The lowest version of the default domain that the replacement can be written in.
         may_grow: Whether a firing may leave more operators than it found (the reason is in the pass).
+        priced: Whether the target's table of costs is asked before each firing: the gain depends on sizes.
+        may_slow: Whether a firing may raise the predicted time (the reason is in the pass).
     """
 
     def __init__(
@@ -50,11 +52,15 @@ class Rule:
         opset: int = 1,
         may_grow: bool = False,
         depth: int = 2,
+        priced: bool = False,
+        may_slow: bool = False,
     ) -> None:
         self.name = function.__name__.replace("_", "-")
         self.summary = (function.__doc__ or "").strip().splitlines()[0] if function.__doc__ else ""
         self.opset = opset
         self.may_grow = may_grow
+        self.priced = priced
+        self.may_slow = may_slow
         self._function = function
         self._pattern: patterns.Pattern | None = None
         self._anchors = anchors
@@ -119,18 +125,32 @@ class Rule:
 @overload
 def rule(function: Callable[..., object], /) -> Rule: ...
 @overload
-def rule(*, opset: int = 1, may_grow: bool = False) -> Callable[[Callable[..., object]], Rule]: ...
 def rule(
-    function: Callable[..., object] | None = None, /, *, opset: int = 1, may_grow: bool = False
+    *, opset: int = 1, may_grow: bool = False, priced: bool = False, may_slow: bool = False
+) -> Callable[[Callable[..., object]], Rule]: ...
+def rule(
+    function: Callable[..., object] | None = None,
+    /,
+    *,
+    opset: int = 1,
+    may_grow: bool = False,
+    priced: bool = False,
+    may_slow: bool = False,
 ) -> Rule | Callable[[Callable[..., object]], Rule]:
     """Make a rule of a pattern function."""
     if function is not None:
         return Rule(function)
-    return lambda f: Rule(f, opset=opset, may_grow=may_grow)
+    return lambda f: Rule(f, opset=opset, may_grow=may_grow, priced=priced, may_slow=may_slow)
 
 
 def rule_on(
-    *op_types: str, domain: str = "", opset: int = 1, may_grow: bool = False, depth: int = 2
+    *op_types: str,
+    domain: str = "",
+    opset: int = 1,
+    may_grow: bool = False,
+    depth: int = 2,
+    priced: bool = False,
+    may_slow: bool = False,
 ) -> Callable[[Rewrite], Rule]:
     """Make a rule that looks at every node of some operators.
 
@@ -140,6 +160,16 @@ def rule_on(
         opset: As in `Rule`.
         may_grow: As in `Rule`.
         depth: How many operators above the node its function looks at (for revisiting).
+        priced: As in `Rule`.
+        may_slow: As in `Rule`.
     """
     anchors = tuple((domain, t) for t in op_types) or (ANY_OPERATOR,)
-    return lambda f: Rule(f, anchors=anchors, opset=opset, may_grow=may_grow, depth=depth)
+    return lambda f: Rule(
+        f,
+        anchors=anchors,
+        opset=opset,
+        may_grow=may_grow,
+        depth=depth,
+        priced=priced,
+        may_slow=may_slow,
+    )

@@ -52,8 +52,8 @@ class Table:
 
     @property
     def keys(self) -> list[tuple[str, str]]:
-        """(domain, operator) of every row, in the order of the file."""
-        parts = (name.rpartition(".") for name in self._lines)
+        """(domain, operator) of every row, in the order of the file; kernels beside those are left out."""
+        parts = (name.rpartition(".") for name in self._lines if ":" not in name)
         return [(domain, op_type) for domain, _, op_type in parts]
 
     def _made(self, domain: str, op_type: str, line: _Line) -> OperatorRow:

@@ -7,20 +7,36 @@ from functools import lru_cache
 
 import onnx_ir as ir
 
+from graphopt.ir.constants import constant
 from graphopt.ir.dims import Dim, product, substitute, symbols
 from graphopt.ir.fact import Fact, TensorFact
 from graphopt.ir.facts import lookup
 from graphopt.ir.inference import Facts
 
-__all__ = ["MOST_TRIPS", "SAMPLE", "SAMPLES", "Work", "flops_of", "size_at", "trips_of", "work_of"]
+__all__ = [
+    "MOST_TRIPS",
+    "SAMPLE",
+    "SAMPLES",
+    "UNPACKED",
+    "Work",
+    "flops_of",
+    "kernel_of",
+    "size_at",
+    "trips_of",
+    "work_of",
+]
 
 # What every dynamic dim, and every trip count that only a run can tell, is taken to be for one number.
 SAMPLE = 64
-# What it is taken to be where one spelling must not be slower than another: short, usual and long.
-SAMPLES = (1, 16, 64, 256)
+# What it is taken to be where one spelling must not be slower than another: from short to long.
+SAMPLES = (4, 16, 64, 256)
 
 # A larger constant trip count (exporters write 2^63 - 1) means "until the condition ends it".
 MOST_TRIPS = 1 << 20
+
+# Products with kernels for packed weights, and how the rows of those without are called.
+_PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
+UNPACKED = ":unpacked"
 
 # A value of unknown rank is taken for a matrix.
 _UNKNOWN_RANK = 2
@@ -56,6 +72,18 @@ def work_of(node: ir.Node, facts: Facts, sample: int = SAMPLE) -> Work:
         return Work(trips_of(node, facts, sample), 0)
     flops = flops_of(node, facts)
     return Work(0 if flops is None else size_at(flops, sample), _bytes(node, facts, sample))
+
+
+def kernel_of(node: ir.Node) -> str:
+    """The row that has a node's cost: its operator, or a kernel of its own that some nodes of it run.
+
+    A product of two activations can't have its weight packed beforehand.
+    """
+    if node.op_type in _PRODUCTS and len(node.inputs) > 1:
+        second = node.inputs[1]
+        if second is not None and constant(second) is None:
+            return node.op_type + UNPACKED
+    return node.op_type
 
 
 def flops_of(node: ir.Node, facts: Facts) -> Dim | None:
@@ -95,7 +123,8 @@ def size_at(dim: Dim, sample: int) -> int:
 
 
 def _bytes(node: ir.Node, facts: Facts, sample: int) -> int:
-    written = sum(_size(facts.of(v), sample) for v in node.outputs if v.name)
+    # An output that is left out is called ""; one of a node that is not in the graph yet has no name.
+    written = sum(_size(facts.of(v), sample) for v in node.outputs if v.name != "")
     if node.domain != "":
         return written + sum(_size(facts.of(v), sample) for v in node.inputs if v is not None)
     if node.op_type in _VIEWS or node.op_type == "Constant":

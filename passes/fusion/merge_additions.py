@@ -24,7 +24,7 @@ NOT_ALIKE = "the operands are not provably of one shape with three axes"
 MOST_TERMS = 6
 
 
-@rule(opset=8)
+@rule(opset=8, priced=True)
 def bias_and_residual(x, bias, residual):
     """(x + bias) + residual -> Sum(x, bias, residual)."""
     return op.Add(op.Add(x, bias).named("biased"), residual)
@@ -45,7 +45,7 @@ def sum_of_three(m: Match) -> ir.Value:
     return op.Sum(m["x"], m["bias"], m["residual"])
 
 
-@rule_on("Sum", "Add", depth=2)
+@rule_on("Sum", "Add", depth=2, priced=True)
 def nested_sum(m: Match) -> ir.Value | Rejection | None:
     """Sum(a, b, c) + d -> Sum(a, b, c, d), and Sum(a, b + c, d) -> Sum(a, b, c, d)."""
     terms = [v for v in m.root.inputs if v is not None]
@@ -78,7 +78,9 @@ def _inner_sum(m: Match, value: ir.Value) -> ir.Node | None:
     return node if m.facts.same_shape(value, m.output) else None
 
 
-@rule_on("LayerNormalization", opset=8, depth=2)
+# A Sum may take a little longer than an Add; but onnxruntime makes SkipLayerNormalization of Add and
+# LayerNormalization when it loads a model, and that takes longer than both (targets/onnxruntime.py).
+@rule_on("LayerNormalization", opset=8, depth=2, may_slow=True)
 def residual_before_norm(m: Match) -> dict[ir.Value, ir.Value] | Rejection | None:
     """LayerNormalization(x + residual) -> LayerNormalization(Sum(x, residual))."""
     total = m.root.inputs[0]

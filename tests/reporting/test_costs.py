@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphopt import targets
 from graphopt.reporting.costs import bytes_of, costs_of
 from graphopt.testing import model_from_text
 
@@ -100,3 +101,14 @@ def test_dims_without_names():
     model = model_from_text("g (float[N,2] x) => (float[N,2] y) { y = Neg (x) }")
     model.graph.inputs[0].shape = ir.Shape([None, 2])
     assert costs_of(model, {"x[0]": 5}).flops == 10
+
+
+def test_time_is_what_the_target_predicts():
+    text = "g (float[N,64] x) => (float[N,64] y) { y = Softplus(x) }"
+    model = model_from_text(text)
+    small, large = (costs_of(model, {"N": n}, "onnxruntime") for n in (1, 100))
+    row = targets.find("onnxruntime").row("", "Softplus").cost
+    assert small.nanoseconds == pytest.approx(row.ns(64, 2 * 64 * 4), abs=1)
+    assert large.nanoseconds == pytest.approx(row.ns(6400, 2 * 6400 * 4), abs=1)
+    assert costs_of(model, {}).nanoseconds == costs_of(model, {"N": 64}).nanoseconds
+    assert costs_of(model, {"N": 1}, "graphopt").nanoseconds < small.nanoseconds

@@ -57,7 +57,7 @@ MISMATCH = Verification(
 )
 REPORTS = {
     "plain": make(),
-    "verified": make(verified(), flops=Change(10, 5), sizes={"N": 2}),
+    "verified": make(verified(), flops=Change(10, 5), nanoseconds=Change(2_500_000, 1500), sizes={"N": 2}),
     "mismatch": make(MISMATCH, dropped=(DroppedFiring("a/b@c#0", "a", "shape"),), warnings=("slow",)),
     "unverified": make(Verification("unverified", notes=("no kernel",))),
 }
@@ -95,7 +95,7 @@ def test_the_schema_rejects_what_is_no_report(path, value):
 def test_the_keys_of_a_report():
     assert list(REPORTS["plain"].to_dict()) == [
         "schema", "tool", "model", "target", "signature", "operators", "bytes", "graph_bytes", "flops",
-        "peak_bytes", "sizes", "passes", "verification", "dropped", "warnings", "seconds",
+        "nanoseconds", "peak_bytes", "sizes", "passes", "verification", "dropped", "warnings", "seconds",
     ]  # fmt: skip
 
 
@@ -128,6 +128,7 @@ def test_a_verbose_report_has_everything(capsys):
     assert "Relu" in out
     assert "idle" in out
     assert "flops 10 -> 5 (-50.0%) at N=2" in out
+    assert "predicted time 2.50 ms -> 1.5 us (-99.9%) at N=2" in out
 
 
 def test_plain_text_without_a_terminal(capsys):
