@@ -16,9 +16,9 @@ import onnx_ir as ir
 
 from graphopt import targets
 from graphopt.ir import constants, verifier
+from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Driver, Editor, Trace
 from graphopt.rewriting import pipeline as pipelines
-from graphopt.rewriting.model_index import bodies
 from graphopt.rewriting.opsets import OpsetPolicy
 
 DEFAULT_OPSET = 18
@@ -285,7 +285,7 @@ def operators_of(model: ir.Model) -> list[str]:
         for node in graph:
             if node.op_type != "Constant":
                 found.append(node.op_type)
-            for _, body in bodies(node):
+            for body in bodies(node):
                 walk(body)
 
     walk(model.graph)

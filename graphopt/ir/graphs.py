@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-__all__ = ["bodies"]
+__all__ = ["bodies", "named_bodies"]
 
 
 def bodies(node: ir.Node) -> tuple[ir.Graph, ...]:
@@ -15,4 +15,15 @@ def bodies(node: ir.Node) -> tuple[ir.Graph, ...]:
             found = (*found, attr.value)
         elif attr.type is ir.AttributeType.GRAPHS and attr.value is not None:
             found = (*found, *attr.value)
+    return found
+
+
+def named_bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
+    """The same graphs, each with the attribute's name; those of a list of graphs are numbered."""
+    found: list[tuple[str, ir.Graph]] = []
+    for attr in node.attributes.data.values():
+        if attr.type is ir.AttributeType.GRAPH and attr.value is not None:
+            found.append((attr.name, attr.value))
+        elif attr.type is ir.AttributeType.GRAPHS and attr.value is not None:
+            found += [(f"{attr.name}{i}", graph) for i, graph in enumerate(attr.value)]
     return found

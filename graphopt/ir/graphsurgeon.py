@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from graphopt.errors import ModelError
 from graphopt.ir import protobuf, scopes
+from graphopt.ir.graphs import named_bodies
 from graphopt.ir.save import references
 
 if TYPE_CHECKING:
@@ -293,8 +294,8 @@ class _Restoration:
         for name, attribute in old.attributes.items():
             if name not in node.attributes and not _visible(attribute):
                 node.attributes[name] = attribute
-        bodies = dict(scopes.bodies(old))
-        for name, body in scopes.bodies(node):
+        bodies = dict(named_bodies(old))
+        for name, body in named_bodies(node):
             if name in bodies and body is not bodies[name]:
                 self._graph(body, bodies[name], scope)
 

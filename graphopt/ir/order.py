@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from graphopt.errors import ModelError
 from graphopt.ir import scopes
+from graphopt.ir.graphs import bodies
 
 
 def sort(graph: ir.Graph) -> bool:
@@ -37,7 +38,7 @@ def _dependencies(graph: ir.Graph) -> dict[ir.Node, list[ir.Node]]:
     found: dict[ir.Node, list[ir.Node]] = {}
     for node in graph:
         used = list(node.inputs)
-        for _, body in scopes.bodies(node):
+        for body in bodies(node):
             for inner in scopes.nested(body):
                 used.extend(inner.outputs)
                 for inner_node in inner:

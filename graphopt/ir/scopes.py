@@ -6,17 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-
-def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
-    """The subgraphs of a node as (attribute name, graph), in the order of its attributes."""
-    found: list[tuple[str, ir.Graph]] = []
-    for attribute in node.attributes.data.values():
-        kind = attribute.type
-        if kind is ir.AttributeType.GRAPH and not attribute.is_ref():
-            found.append((attribute.name, attribute.as_graph()))
-        elif kind is ir.AttributeType.GRAPHS and not attribute.is_ref():
-            found += [(attribute.name, graph) for graph in attribute.as_graphs()]
-    return found
+from graphopt.ir.graphs import bodies
 
 
 def nested(graph: ir.Graph | ir.Function) -> Iterator[ir.Graph]:
@@ -25,7 +15,7 @@ def nested(graph: ir.Graph | ir.Function) -> Iterator[ir.Graph]:
     while pending:
         current = pending.pop()
         yield current
-        pending += [body for node in reversed(current) for _, body in reversed(bodies(node))]
+        pending += [body for node in reversed(current) for body in reversed(bodies(node))]
 
 
 def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:

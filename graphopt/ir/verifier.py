@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphopt.errors import ModelError
 from graphopt.ir import schemas, scopes
+from graphopt.ir.graphs import bodies
 from graphopt.ir.schemas import Schema, type_name
 from graphopt.ir.scopes import describe_node
 
@@ -65,7 +66,7 @@ def _check_graph(graph: ir.Graph, outer: Sequence[_Scope]) -> None:
         for used in node.inputs:
             if used is not None:
                 _check_use(used, visible, node)
-        for _, body in scopes.bodies(node):
+        for body in bodies(node):
             _check_graph(body, visible)
         for made in node.outputs:
             _declare(made, node, visible)

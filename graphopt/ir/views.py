@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from graphopt.ir import scopes
+from graphopt.ir.graphs import bodies
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -46,7 +47,7 @@ class _Painter:
                 self._value(value, "initializer", owner)
         for node in graph:
             self._node(node, owner)
-            for _, body in scopes.bodies(node):
+            for body in bodies(node):
                 self._body(node, body)
 
     def _value(self, value: ir.Value, kind: str, owner: ir.Node | None) -> None:

@@ -14,11 +14,12 @@ import onnx_ir as ir
 
 from graphopt.ir import facts as operator_facts
 from graphopt.ir.constants import shape_of
+from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts, TensorFact
 from graphopt.ir.names import Names
 from graphopt.rewriting.draft import SHARED_BYTES, Draft
 from graphopt.rewriting.match import Match
-from graphopt.rewriting.model_index import ModelIndex, OpKey, Region, bodies, walk
+from graphopt.rewriting.model_index import ModelIndex, OpKey, Region, walk
 from graphopt.rewriting.opsets import OpsetPolicy
 from graphopt.rewriting.trace import FiringId, Place, Trace
 
@@ -311,7 +312,7 @@ class Editor:
     def _detach(self, node: ir.Node) -> list[ir.Value]:
         """Remove a node and the nodes of its bodies; returns the values that it used."""
         used = [v for v in node.inputs if v is not None]
-        for _, body in bodies(node):
+        for body in bodies(node):
             for inner in list(body):
                 used.extend(self._detach(inner))
         self._leave(node)
@@ -330,7 +331,7 @@ class Editor:
         if node.op_type != "Constant":
             self._added.append(node.op_type)
         self.touch(node)
-        for _, body in bodies(node):
+        for body in bodies(node):
             for inner in walk(body):
                 self.touch(inner)
 

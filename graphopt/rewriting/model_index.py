@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from graphopt.ir.graphs import bodies, named_bodies
+
 OpKey = tuple[str, str]
 
 
@@ -104,7 +106,7 @@ class ModelIndex:
     def leave(self, node: ir.Node) -> None:
         """A node, with its bodies, goes."""
         self.nodes.get((node.domain, node.op_type), {}).pop(node, None)
-        for _, body in bodies(node):
+        for body in bodies(node):
             self.regions.pop(body, None)
             for inner in body:
                 self.leave(inner)
@@ -116,26 +118,15 @@ class ModelIndex:
             self._enter_bodies(node, region)
 
     def _enter_bodies(self, node: ir.Node, region: Region) -> None:
-        for name, body in bodies(node):
+        for name, body in named_bodies(node):
             prefix = f"{region.path}/" if region.path else ""
             path = f"{prefix}{node.name or node.outputs[0].name}/{name}"
             self._enter_region(Region(body, path, node, region.function, region.opsets))
-
-
-def bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
-    """The graphs that a node has as attributes, with the attributes' names."""
-    found: list[tuple[str, ir.Graph]] = []
-    for attribute in node.attributes.data.values():
-        if attribute.type is ir.AttributeType.GRAPH and attribute.value is not None:
-            found.append((attribute.name, attribute.as_graph()))
-        elif attribute.type is ir.AttributeType.GRAPHS and attribute.value is not None:
-            found.extend((f"{attribute.name}{i}", g) for i, g in enumerate(attribute.as_graphs()))
-    return found
 
 
 def walk(graph: ir.Graph) -> Iterator[ir.Node]:
     """Every node of a graph: a node, then its bodies' nodes."""
     for node in graph:
         yield node
-        for _, body in bodies(node):
+        for body in bodies(node):
             yield from walk(body)

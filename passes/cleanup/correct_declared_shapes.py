@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim
-from graphopt.ir.scopes import bodies
+from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Pass, Scope
 
 

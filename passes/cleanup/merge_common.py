@@ -17,8 +17,8 @@ import onnx_ir as ir
 
 from graphopt.ir import constants, facts
 from graphopt.ir.attribute_defaults import is_default
+from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Editor, Pass
-from graphopt.rewriting.model_index import bodies
 
 # Larger constants are equal only if they are one: `merge-initializers` has seen to that.
 COMPARED_BYTES = 64
@@ -56,7 +56,7 @@ class _Merger:
         for node in graph:
             key = self._key(node, opset)
             if key is None:
-                for _, body in bodies(node):
+                for body in bodies(node):
                     self.walk(body, scopes, opset)
                 continue
             for scope in scopes:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphopt.ir import constants, facts
+from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Pass, Scope
 from graphopt.rewriting.bodies import lift_initializers
-from graphopt.rewriting.model_index import bodies
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ def _is_invariant(node: ir.Node, inside: set[ir.Value]) -> bool:
         return False
     if any(v.is_graph_output() for v in node.outputs) or not facts.is_pure(node):
         return False
-    return not any(_captures(body, inside) for _, body in bodies(node))
+    return not any(_captures(body, inside) for body in bodies(node))
 
 
 def _captures(body: ir.Graph, inside: set[ir.Value]) -> bool:
     return any(
-        v in inside or any(_captures(b, inside) for _, b in bodies(inner))
+        v in inside or any(_captures(b, inside) for b in bodies(inner))
         for inner in body
         for v in inner.inputs
         if v is not None
@@ -79,7 +79,7 @@ def _captures(body: ir.Graph, inside: set[ir.Value]) -> bool:
 def _can_fail(node: ir.Node) -> bool:
     if facts.can_fail(node):
         return True
-    return any(_can_fail(inner) for _, body in bodies(node) for inner in body)
+    return any(_can_fail(inner) for body in bodies(node) for inner in body)
 
 
 def _hoist(scope: Scope, node: ir.Node, owner: ir.Node) -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphopt.ir import facts
+from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Pass, Scope
-from graphopt.rewriting.model_index import bodies
 
 
 @dataclass(frozen=True)

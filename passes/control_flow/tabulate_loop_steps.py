@@ -17,8 +17,8 @@ import onnx_ir as ir
 
 from graphopt.ir import constants, facts
 from graphopt.ir.evaluate.steps import evaluate_steps
+from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Pass, Scope, constant, op
-from graphopt.rewriting.model_index import bodies
 
 # Bytes that a node with its names takes in a file: 127 to 230 were measured over exported models.
 BYTES_A_NODE = 120

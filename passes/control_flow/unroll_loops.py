@@ -15,10 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
+from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Pass, Scope, op
 from graphopt.rewriting.bodies import as_own_value, inline_body
 from graphopt.rewriting.editor import Editor
-from graphopt.rewriting.model_index import bodies
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _rename(editor: Editor, graph: ir.Graph) -> None:
         node.name = editor.names.unique(str(node.name))
         for value in node.outputs:
             value.name = editor.names.unique(str(value.name))
-        for _, inner in bodies(node):
+        for inner in bodies(node):
             _rename(editor, inner)
 
 
