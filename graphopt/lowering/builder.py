@@ -226,7 +226,10 @@ class Builder:
         value = node.outputs[i]
         dims = self.dims(value)
         dtype = self.dtype(value)
-        strides = None if order is None or dims is None else dense_strides(dims, order)
+        strides = None
+        # What a kernel sizes while it runs is row-major.
+        if order is not None and dims is not None and all(map(self.is_defined, dims)):
+            strides = dense_strides(dims, order)
         register = self.module.add(Register(int(dtype or 0), dims, value.name or "", strides))
         self.bind(value, register)
         return register

@@ -135,7 +135,7 @@ void run_strip(const DirectPlan& p, const Instr& instr, const Strip& s, const Pa
     base = instr.in[0]->as<float>() + s.n * p.x_batch + (s.od * g.stride[0]) * g.x[0] +
            (s.row * g.stride[1] - g.pad[1]) * g.x[1] + s.column * g.stride[2] * g.x[2];
   base += group * p.channels;
-  float* y = instr.out[0]->as<float>() + s.n * p.y_batch + s.od * g.y[0] + s.column * g.y[2] + panel.filter * p.y_channel;
+  float* y = instr.out[0]->as<float>() + p.y_offset + s.n * p.y_batch + s.od * g.y[0] + s.column * g.y[2] + panel.filter * p.y_channel;
   const float* residual = instr.in[3] == nullptr ? nullptr
                                                  : instr.in[3]->as<float>() + s.n * p.residual_batch +
                                                        s.od * p.residual[0] + s.column * p.residual[2] +
@@ -144,7 +144,9 @@ void run_strip(const DirectPlan& p, const Instr& instr, const Strip& s, const Pa
     const int64_t oh = s.row + h, first = oh * g.stride[1] - g.pad[1];
     ConvSegments segments = p.segments;
     const float* w = panel.weights;
-    if (g.kernel[0] == 1) {
+    if (p.depth == 0) {
+      segments.count = 0;
+    } else if (g.kernel[0] == 1) {
       // Rows of taps above and below the image are left out.
       int64_t low = first < 0 ? ceil_div(-first, g.dilation[1]) : 0;
       int64_t high = g.in[1] - first > 0 ? ceil_div(g.in[1] - first, g.dilation[1]) : 0;
@@ -173,8 +175,9 @@ Strip strip_of(const DirectPlan& p, int64_t index) {
   return s;
 }
 
-void run_direct(const Instr& instr, Worker& worker) {
-  const DirectPlan& p = instr.as<DirectPlan>();
+}  // namespace
+
+void run_plan(const DirectPlan& p, const Instr& instr, Worker& worker) {
   const int64_t panels = p.panels(), all = panels * p.groups, padded = conv_padded(p.filters);
   worker.parallel(p.units(), 1, [&](int64_t begin, int64_t end, Worker& me) {
     auto* copied = reinterpret_cast<float*>(me.scratch);
@@ -189,7 +192,7 @@ void run_direct(const Instr& instr, Worker& worker) {
         const int64_t group = i / panels, first = i % panels * kConvPanel;
         const int64_t left = p.filters - first;
         const int columns = static_cast<int>(left < kConvPanel ? left : kConvPanel);
-        const float* weights = instr.in[1]->as<float>() + group * p.depth * padded + first * p.depth;
+        const float* weights = instr.in[1]->as<float>() + p.weights_offset + group * p.depth * padded + first * p.depth;
         const int64_t filter = group * p.filters + first;
         for (int j = 0; j < kConvPanel; ++j)
           bias[j] = instr.in[2] != nullptr && j < columns ? instr.in[2]->as<float>()[(filter + j) * instr.in[2]->strides[0]] : 0.0f;
@@ -199,6 +202,10 @@ void run_direct(const Instr& instr, Worker& worker) {
     }
   });
 }
+
+namespace {
+
+void run_direct(const Instr& instr, Worker& worker) { run_plan(instr.as<DirectPlan>(), instr, worker); }
 
 Window read_direct_window(Bind& b) {
   const int r = b.in[0]->rank - 2;

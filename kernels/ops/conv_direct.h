@@ -15,6 +15,7 @@ struct DirectPlan {
   int64_t batch, groups, channels, filters;  // channels and filters of one group
   int64_t depth;                             // products of one sum
   int64_t x_batch, x_channel, y_batch, y_channel;  // strides
+  int64_t y_offset = 0, weights_offset = 0;  // of the first element that is written, of the first panel
   int64_t residual_batch, residual_channel, residual[kWindowAxes];
   bool scatters;  // channels of the output or of the residual are not innermost
   int64_t strip_rows, strip_columns, row_strips, column_strips;
@@ -31,5 +32,6 @@ struct DirectPlan {
 
 // Chooses strips and segments.
 void plan_direct(Bind& b, DirectPlan& p);
+void run_plan(const DirectPlan& p, const Instr& instr, Worker& worker);
 
 }  // namespace graphopt

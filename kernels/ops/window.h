@@ -33,6 +33,7 @@ struct Window {
 };
 
 // Integers that describe a window of r axes: kernel[r], strides[r], dilations[r], pads before[r], pads after[r].
+// A kernel of 0 is the whole axis.
 constexpr int window_ints(int rank) { return 5 * rank; }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -53,6 +54,13 @@ inline Window read_window(Bind& b, const Tensor& x, const int64_t* ints, AutoPad
     w.dilation[a] = ints[2 * r + i];
     w.pad[a] = ints[3 * r + i];
     w.pad_end[a] = ints[4 * r + i];
+    if (w.kernel[a] == 0) {
+      // The whole axis; an empty one is a window on padding alone.
+      w.kernel[a] = w.in[a] > 0 ? w.in[a] : 1;
+      w.stride[a] = w.dilation[a] = 1;
+      w.pad[a] = 0, w.pad_end[a] = w.in[a] > 0 ? 0 : 1;
+      continue;
+    }
     if (w.kernel[a] < 1 || w.stride[a] < 1 || w.dilation[a] < 1)
       b.host->fail("window axis %d: kernel %lld, stride %lld, dilation %lld must be at least 1", i,
                    static_cast<long long>(w.kernel[a]), static_cast<long long>(w.stride[a]),
