@@ -192,6 +192,7 @@ def optimize(
         pipelines.parse(passes) if passes is not None else pipelines.default(level, who.name, added)
     ).without(skip)
     source, path = _source(model)
+    notes = dict(source.meta)
     source, path = _prepared(source, path, opset, shapes)
     source, path, pipeline = _with_signature(source, path, pipeline, who)
     run = _Run(
@@ -207,6 +208,9 @@ def optimize(
     if verify:
         result, trace, verification = _verified(run, result, trace, path, data, verify_seconds, dropped)
     verify_structure(result)
+    result.meta.update(
+        notes
+    )  # copies have none: that the weights lay in a file of their own is known from there
     assert run.policy is not None
     warnings.extend(run.faults)
     warnings.extend(f"rule {name} failed and did not fire: {error}" for name, error in trace.faults.items())
