@@ -47,8 +47,12 @@ def exact(operator: str, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
             return (wide**2).sum(**given, dtype=wide.dtype)
 
 
-def reduced(operator: str, x: np.ndarray, axes: Sequence[int], threads: int = 1, keep: bool = True) -> np.ndarray:
-    return call("reduce", [x], [(x.dtype, None)], [OPERATORS.index(operator), keep, 0, *axes], threads=threads)[0]
+def reduced(
+    operator: str, x: np.ndarray, axes: Sequence[int], threads: int = 1, keep: bool = True
+) -> np.ndarray:
+    return call(
+        "reduce", [x], [(x.dtype, None)], [OPERATORS.index(operator), keep, 0, *axes], threads=threads
+    )[0]
 
 
 def assert_reduces(operator: str, x: np.ndarray, axes: tuple[int, ...], threads: int = 1) -> None:
@@ -66,7 +70,11 @@ def assert_reduces(operator: str, x: np.ndarray, axes: tuple[int, ...], threads:
     if operator == "mean":
         near = some * magnitudes / count
     elif operator in ("log_sum", "log_sum_exp"):
-        near = 2 * some + abs(want) + (abs(wide).max(axis=axes, keepdims=True) if operator == "log_sum_exp" else 0)
+        near = (
+            2 * some
+            + abs(want)
+            + (abs(wide).max(axis=axes, keepdims=True) if operator == "log_sum_exp" else 0)
+        )
     elif operator in ("prod", "sum_square", "l2"):
         near = (count + 4 if operator == "prod" else some + 2) * abs(want)
     rounding = ROUNDING[x.dtype]
@@ -111,7 +119,12 @@ def test_integers(dtype: type) -> None:
 def test_gaps(operator: str, dtype: np.dtype) -> None:
     rng = np.random.default_rng(3)
     x = (1 + abs(numbers(rng, (3, 5, 70), np.float64)) / 100).astype(dtype)
-    for view in [*(apart(x, gap) for gap in range(3)), x.transpose(2, 0, 1), x.transpose(1, 0, 2), x[:, ::-1]]:
+    for view in [
+        *(apart(x, gap) for gap in range(3)),
+        x.transpose(2, 0, 1),
+        x.transpose(1, 0, 2),
+        x[:, ::-1],
+    ]:
         for axes in subsets(3):
             assert_reduces(operator, view, axes)
     wide = np.broadcast_to(x[:, :1], (3, 4, 70))
@@ -141,7 +154,9 @@ def test_dims_of_the_result() -> None:
 @pytest.mark.parametrize("dims", [(0,), (3, 0), (0, 20), (3, 0, 20)])
 def test_of_nothing(dims: tuple[int, ...]) -> None:
     infinity = np.inf
-    for operator, want in zip(OPERATORS, [0, np.nan, -infinity, infinity, 1, 0, 0, -infinity, -infinity, 0], strict=True):
+    for operator, want in zip(
+        OPERATORS, [0, np.nan, -infinity, infinity, 1, 0, 0, -infinity, -infinity, 0], strict=True
+    ):
         for dtype in FLOATS:
             for axes in subsets(len(dims)):
                 got = reduced(operator, np.zeros(dims, dtype), axes)
@@ -177,7 +192,9 @@ def test_not_numbers_and_infinities() -> None:
 def test_long_sums_stay_exact(threads: int) -> None:
     rng = np.random.default_rng(5)
     x = rng.random((3, 1_000_003), dtype=np.float32)
-    np.testing.assert_allclose(reduced("sum", x, [1], threads), x.sum(1, keepdims=True, dtype=np.float64), rtol=2e-7)
+    np.testing.assert_allclose(
+        reduced("sum", x, [1], threads), x.sum(1, keepdims=True, dtype=np.float64), rtol=2e-7
+    )
     tall = rng.random((100_003, 19), dtype=np.float32)
     want = tall.sum(0, keepdims=True, dtype=np.float64)
     np.testing.assert_allclose(reduced("sum", tall, [0], threads), want, rtol=2e-5)
