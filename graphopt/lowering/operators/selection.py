@@ -1,0 +1,107 @@
+"""Selections along an axis, and running sums: ArgMax, ArgMin, TopK, NonMaxSuppression, CumSum, CumProd."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from graphopt.ir.attributes import attribute
+from graphopt.lowering.builder import Builder
+from graphopt.lowering.kernels import Layout, declare
+from graphopt.lowering.program import ABSENT
+from graphopt.lowering.registry import NotLowered, lowers
+
+__all__: list[str] = []
+
+_T = ir.DataType
+_NUMBERS = frozenset(
+    {
+        *(_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE),
+        *(_T.INT8, _T.INT16, _T.INT32, _T.INT64),
+        *(_T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64),
+    }
+)
+
+for _kernel in ("arg_max", "arg_min", "cumsum", "cumprod"):
+    declare(_kernel, inputs=Layout.ANY, outputs=Layout.ANY)
+declare("topk", inputs={0: Layout.ANY, 1: Layout.ANY}, outputs=Layout.ANY)
+
+
+def _int(node: ir.Node, name: str, default: int) -> int:
+    value = attribute(node, name, default)
+    assert isinstance(value, int), f"{name} is an integer"
+    return value
+
+
+def _input(node: ir.Node, i: int) -> ir.Value | None:
+    return node.inputs[i] if i < len(node.inputs) else None
+
+
+@lowers("ArgMax", "ArgMin")
+def arg(build: Builder, node: ir.Node) -> NotLowered | None:
+    """The first or last index of an extreme."""
+    if build.dtype(node.inputs[0]) not in _NUMBERS:
+        return NotLowered("element type")
+    ints = [
+        _int(node, name, default)
+        for name, default in (("axis", 0), ("keepdims", 1), ("select_last_index", 0))
+    ]
+    kernel = "arg_max" if node.op_type == "ArgMax" else "arg_min"
+    build.emit(kernel, [build.register(node.inputs[0])], [build.output(node)], ints=ints)
+    return None
+
+
+@lowers("TopK")
+def topk(build: Builder, node: ir.Node) -> NotLowered | None:
+    """Always sorted; how many is an attribute, a constant or data."""
+    x, count = node.inputs[0], _input(node, 1)
+    dtype = build.dtype(x)
+    if dtype not in _NUMBERS or x is None:
+        return NotLowered("element type")
+    sizes = None if count is None else build.sizes(count)
+    k = _int(node, "k", -1) if count is None else sizes[0] if sizes is not None and len(sizes) == 1 else -1
+    known = count is None or sizes is not None
+    made = [build.output(node, 0), build.output(node, 1)]
+    dims = build.dims(node.outputs[0])
+    for i, register in enumerate(made):
+        if register == ABSENT:
+            if dims is None:
+                return NotLowered("an output that is left out, of unknown dims")
+            made[i] = build.temporary(dtype if i == 0 else _T.INT64, dims)
+    build.emit(
+        "topk",
+        [build.register(x)] if known else [build.register(x), build.register(count)],
+        made,
+        ints=[_int(node, "axis", -1), _int(node, "largest", 1), k],
+    )
+    return None
+
+
+@lowers("CumSum", "CumProd")
+def running(build: Builder, node: ir.Node) -> NotLowered | None:
+    """Along a constant axis."""
+    axis = build.constant(_input(node, 1))
+    if axis is None or axis.size != 1:
+        return NotLowered("an axis that is data")
+    if build.dtype(node.inputs[0]) not in _NUMBERS or build.rank(node.outputs[0]) == 0:
+        return NotLowered("element type")
+    build.emit(
+        "cumsum" if node.op_type == "CumSum" else "cumprod",
+        [build.register(node.inputs[0])],
+        [build.output(node)],
+        ints=[int(axis.reshape(-1)[0]), _int(node, "exclusive", 0), _int(node, "reverse", 0)],
+    )
+    return None
+
+
+@lowers("NonMaxSuppression")
+def non_max_suppression(build: Builder, node: ir.Node) -> NotLowered | None:
+    """How many boxes are chosen is known when it has run."""
+    if any(v is not None and build.dtype(v) not in (_T.FLOAT, _T.INT64) for v in node.inputs):
+        return NotLowered("element type")
+    build.emit(
+        "nms",
+        [build.register(v) for v in node.inputs],
+        [build.output(node)],
+        ints=[_int(node, "center_point_box", 0)],
+    )
+    return None
