@@ -2,7 +2,7 @@
 //
 // Types that C++ has are cast by plain loops. The others pass through one of them in pieces of 256 elements:
 //   16-bit floats, 8- and 4-bit floats   float32 (a double first loses its tail so that rounding happens once)
-//   4- and 2-bit integers                int8, uint8; written, the upper bits are dropped
+//   4- and 2-bit integers                int8, uint8; the upper bits of a byte are never looked at, and written as the sign
 #include <type_traits>
 
 #include "ops/elementwise.h"
@@ -148,14 +148,12 @@ int bits_of(DType type) {
 bool is_signed(DType type) { return type == DType::kInt4 || type == DType::kInt2; }
 
 // Keeps the lower bits of bytes, with their sign.
-void cut_bits(DType type, int64_t n, char* out) {
+void cut_bits(DType type, int64_t n, const char* from, char* to) {
   const int drop = 8 - bits_of(type);
   if (is_signed(type)) {
-    int8_t* y = reinterpret_cast<int8_t*>(out);
-    for (int64_t i = 0; i < n; ++i) y[i] = static_cast<int8_t>(static_cast<int8_t>(y[i] << drop) >> drop);
+    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<char>(static_cast<int8_t>(from[i] << drop) >> drop);
   } else {
-    uint8_t* y = reinterpret_cast<uint8_t*>(out);
-    for (int64_t i = 0; i < n; ++i) y[i] = static_cast<uint8_t>(static_cast<uint8_t>(y[i] << drop) >> drop);
+    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<char>(static_cast<uint8_t>(from[i] << drop) >> drop);
   }
 }
 
@@ -170,11 +168,14 @@ void staged(char* out, const char* a, const char*, const char*, int64_t n, const
     if (widens) {
       to_floats(s.type, x, m, first);
       x = reinterpret_cast<const char*>(first);
+    } else if (bits_of(s.type) != 8) {
+      cut_bits(s.type, m, x, reinterpret_cast<char*>(first));
+      x = reinterpret_cast<const char*>(first);
     }
     const DType type = widens ? DType::kFloat : s.type;
     if (!narrows) {
       plain_function(type, s.to)(y, x, x, x, m, s);
-      if (bits_of(s.to) != 8) cut_bits(s.to, m, y);
+      if (bits_of(s.to) != 8) cut_bits(s.to, m, y, y);
     } else if (type == DType::kDouble) {
       for (int64_t k = 0; k < m; ++k) second[k] = to_odd(reinterpret_cast<const double*>(x)[k]);
       from_floats(s, second, m, y);
@@ -191,7 +192,7 @@ void staged(char* out, const char* a, const char*, const char*, int64_t n, const
 
 Function cast_function(DType from, DType to) {
   const bool widens = is_narrow_float(from), narrows = is_narrow_float(to);
-  if (!widens && !narrows && bits_of(to) == 8) return plain_function(from, to);
+  if (!widens && !narrows && bits_of(to) == 8 && bits_of(from) == 8) return plain_function(from, to);
   const Function known = plain_function(widens ? DType::kFloat : from, narrows ? DType::kFloat : to);
   return known != nullptr ? staged : nullptr;
 }

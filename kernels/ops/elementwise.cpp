@@ -138,7 +138,7 @@ uint8_t byte_at(const Bind& b, int64_t i) { return static_cast<uint8_t>(b.bytes[
 // A constant, as one element of its type.
 void read_constant(Bind& b, int64_t at, Slot& s) {
   s.dtype = static_cast<DType>(byte_at(b, at));
-  s.size = size_of(s.dtype);
+  s.size = s.widest = size_of(s.dtype);
   const int index = byte_at(b, at + 2) | byte_at(b, at + 3) << 8;
   const bool whole = byte_at(b, at + 1) != 0;
   check(b, index < (whole ? b.n_ints : b.n_floats), "a constant is missing");
@@ -187,6 +187,7 @@ void read_step(Bind& b, Plan& p, int64_t at, Step& s) {
   } else {
     result.dtype = s.to;
     result.size = size_of(s.to);
+    result.widest = result.size > result.widest ? result.size : result.widest;
   }
 }
 
@@ -206,7 +207,7 @@ void read_program(Bind& b, Plan& p) {
     const Tensor* t = m < p.n_in ? b.in[m] : b.out[m - p.n_in];
     check(b, t != nullptr, "an operand is missing");
     p.slots[m].dtype = t->dtype;
-    p.slots[m].size = size_of(t->dtype);
+    p.slots[m].size = p.slots[m].widest = size_of(t->dtype);
     check(b, t->dtype != DType::kString, "strings");
   }
   const int64_t steps = 4 + 4 * n_constants;
@@ -291,7 +292,7 @@ Run prepare(Bind& b) {
     if (is_flat_single(p)) return prepare_single(b, p);
   }
   int64_t bytes = 0;
-  for (int m = 0; m < p.n_slots; ++m) bytes += p.slots[m].size;
+  for (int m = 0; m < p.n_slots; ++m) bytes += p.slots[m].widest;
   int64_t limit = kBlockBytes / (bytes > 0 ? bytes : 1) / 64 * 64;
   limit = limit < kMinBlock ? kMinBlock : limit > kMaxBlock ? kMaxBlock : limit;
   choose_block(p, limit, p.n_steps == 1 ? 128 : 256);
@@ -306,7 +307,7 @@ Run prepare(Bind& b) {
     if (is_output && s.mode == Mode::kDirect && p.n_out > 1 && is_written_early(p, m)) s.mode = Mode::kCopied;
     s.scratch = scratch;
     if (s.constant != nullptr || s.mode == Mode::kDirect || (s.mode == Mode::kScalar && !s.fill)) continue;
-    scratch += (elements * s.size + 63) / 64 * 64;
+    scratch += (elements * s.widest + 63) / 64 * 64;
   }
   b.need_scratch(scratch);
   const int64_t grain = kPieceWork / (total_weight(p) * elements);

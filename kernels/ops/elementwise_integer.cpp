@@ -37,9 +37,9 @@ GRAPHOPT_BINARY(BitAnd, a & b)
 GRAPHOPT_BINARY(BitOr, a | b)
 GRAPHOPT_BINARY(BitXor, a ^ b)
 GRAPHOPT_BINARY(PRelu, a < 0 ? static_cast<uint64_t>(a) * static_cast<uint64_t>(b) : static_cast<uint64_t>(a))
-// Shifts by the width or more leave nothing.
+// Shifts by the width or more (or by less than nothing) leave zero, or to the right the sign.
 GRAPHOPT_BINARY(ShiftLeft, static_cast<U>(b) < sizeof(T) * 8 ? static_cast<uint64_t>(a) << (b & 63) : 0)
-GRAPHOPT_BINARY(ShiftRight, static_cast<U>(b) < sizeof(T) * 8 ? static_cast<U>(a) >> (b & (sizeof(T) * 8 - 1)) : 0)
+GRAPHOPT_BINARY(ShiftRight, static_cast<U>(b) < sizeof(T) * 8 ? a >> (b & (sizeof(T) * 8 - 1)) : a < 0 ? -1 : 0)
 
 // Division by zero gives zero, the least number by -1 itself.
 template <class T> bool is_minus_one(T x) { return std::is_signed_v<T> && x == static_cast<T>(-1); }
@@ -85,7 +85,7 @@ template <class U> Function wrapping(Op op) {
 #define GRAPHOPT_CASE(Name) \
   case Op::k##Name: return binary_loop<U, Name<U>>;
     GRAPHOPT_CASE(Add) GRAPHOPT_CASE(Sub) GRAPHOPT_CASE(Mul) GRAPHOPT_CASE(BitAnd) GRAPHOPT_CASE(BitOr)
-    GRAPHOPT_CASE(BitXor) GRAPHOPT_CASE(ShiftLeft) GRAPHOPT_CASE(ShiftRight)
+    GRAPHOPT_CASE(BitXor) GRAPHOPT_CASE(ShiftLeft)
 #undef GRAPHOPT_CASE
     case Op::kNeg: return unary_loop<U, Neg<U>>;
     case Op::kBitNot: return unary_loop<U, BitNot<U>>;
@@ -104,7 +104,7 @@ template <class T> Function function_of(Op op) {
 #define GRAPHOPT_CASE(Name) \
   case Op::k##Name: return binary_loop<T, Name<T>>;
     GRAPHOPT_CASE(Div) GRAPHOPT_CASE(Mod) GRAPHOPT_CASE(Fmod) GRAPHOPT_CASE(Pow) GRAPHOPT_CASE(Min) GRAPHOPT_CASE(Max)
-    GRAPHOPT_CASE(PRelu)
+    GRAPHOPT_CASE(PRelu) GRAPHOPT_CASE(ShiftRight)
 #undef GRAPHOPT_CASE
     case Op::kLess: return compare_loop<T, IsLess>;
     case Op::kLessEqual: return compare_loop<T, IsAtMost>;

@@ -19,7 +19,8 @@ enum class Mode : uint8_t {
 // An input, output, temporary or constant.
 struct Slot {
   DType dtype = DType::kUndefined;
-  int64_t size = 0;              // bytes of an element
+  int64_t size = 0;              // bytes of an element (of a temporary: what was written last)
+  int64_t widest = 0;            // bytes of the largest element that it ever holds
   Mode mode = Mode::kScratch;
   bool fill = false;             // kScalar: a step reads n elements of it
   int64_t strides[kMaxRank] = {};  // in bytes, of the merged dims

@@ -13,13 +13,19 @@
 namespace graphopt::elementwise {
 namespace {
 
-template <class Q, int kLow, int kHigh>
+// kBits: what counts of a byte.
+template <class Q, int kBits = 8 * sizeof(Q)> Q cut(Q x) {
+  constexpr int kDrop = 8 * static_cast<int>(sizeof(Q)) - kBits;
+  return static_cast<Q>(static_cast<Q>(static_cast<uint32_t>(x) << kDrop) >> kDrop);
+}
+
+template <class Q, int kLow, int kHigh, int kBits = 8 * sizeof(Q)>
 void quantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
   Q* y = reinterpret_cast<Q*>(out);
   const float *x = reinterpret_cast<const float*>(a), *scale = reinterpret_cast<const float*>(b);
   const Q* zero = reinterpret_cast<const Q*>(c);
   for (int64_t i = 0; i < n; ++i) {
-    const int32_t z = zero[i];
+    const int32_t z = cut<Q, kBits>(zero[i]);
     const float low = static_cast<float>(kLow - z), high = static_cast<float>(kHigh - z);
     float v = __builtin_rintf(x[i] / scale[i]);
     v = v > low ? v : low;
@@ -28,13 +34,13 @@ void quantize(char* out, const char* a, const char* b, const char* c, int64_t n,
   }
 }
 
-template <class Q> void dequantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
+template <class Q, int kBits = 8 * sizeof(Q)> void dequantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
   float* y = reinterpret_cast<float*>(out);
   const Q *x = reinterpret_cast<const Q*>(a), *zero = reinterpret_cast<const Q*>(c);
   const float* scale = reinterpret_cast<const float*>(b);
   for (int64_t i = 0; i < n; ++i) {
     // 32-bit differences wrap, as everywhere
-    const int32_t d = static_cast<int32_t>(static_cast<uint32_t>(x[i]) - static_cast<uint32_t>(zero[i]));
+    const int32_t d = static_cast<int32_t>(static_cast<uint32_t>(cut<Q, kBits>(x[i])) - static_cast<uint32_t>(cut<Q, kBits>(zero[i])));
     y[i] = static_cast<float>(d) * scale[i];
   }
 }
@@ -62,10 +68,10 @@ Function quantize_function(Op op, DType real, DType quantized) {
     case DType::kInt8: return there ? quantize<int8_t, -128, 127> : dequantize<int8_t>;
     case DType::kUint16: return there ? quantize<uint16_t, 0, 65535> : dequantize<uint16_t>;
     case DType::kInt16: return there ? quantize<int16_t, -32768, 32767> : dequantize<int16_t>;
-    case DType::kUint4: return there ? quantize<uint8_t, 0, 15> : dequantize<uint8_t>;
-    case DType::kInt4: return there ? quantize<int8_t, -8, 7> : dequantize<int8_t>;
-    case DType::kUint2: return there ? quantize<uint8_t, 0, 3> : dequantize<uint8_t>;
-    case DType::kInt2: return there ? quantize<int8_t, -2, 1> : dequantize<int8_t>;
+    case DType::kUint4: return there ? quantize<uint8_t, 0, 15, 4> : dequantize<uint8_t, 4>;
+    case DType::kInt4: return there ? quantize<int8_t, -8, 7, 4> : dequantize<int8_t, 4>;
+    case DType::kUint2: return there ? quantize<uint8_t, 0, 3, 2> : dequantize<uint8_t, 2>;
+    case DType::kInt2: return there ? quantize<int8_t, -2, 1, 2> : dequantize<int8_t, 2>;
     case DType::kInt32: return there ? nullptr : dequantize<int32_t>;
     default: break;
   }
