@@ -327,10 +327,23 @@ class Builder:
         assert self._outer is not None, "only bodies capture"
         outside = self._outer.register(value)
         of = self._outer.module.registers[outside]
+        if of.constant != ABSENT:
+            return self._constant_look(self._outer.module, of)
         made = Register(of.dtype, of.dims, of.name, of.strides, is_sized=of.is_sized)
         inside = self.module.add(made)
         self.module.captures.append((outside, inside))
         return inside
+
+    def _constant_look(self, outer: Module, of: Register) -> int:
+        """The look of a module outside at a constant, in this module."""
+        root = of if of.base == ABSENT else outer.registers[of.base]
+        base = self._constants.get(of.constant)
+        if base is None:
+            made = Register(root.dtype, root.dims, root.name, root.strides, constant=root.constant)
+            base = self._constants[of.constant] = self.module.add(made)
+        if of.base == ABSENT:
+            return base
+        return self.module.add(Register(of.dtype, of.dims, of.name, of.strides, base, of.offset, of.constant))
 
     def _computed(self, value: ir.Value) -> int:
         """A register for a value that no instruction made since its contents are expressions."""

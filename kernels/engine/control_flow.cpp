@@ -120,7 +120,8 @@ void Executor::run_loop(Frame& frame, const InstructionInfo& info) {
       fail("node '%s' (Loop) does not end within %lld iterations", program_.text(info.nodes), static_cast<long long>(limits_.iterations));
     iteration_.back() = i;
     set(0, scalar(DType::kInt64, i));
-    set(1, condition.is_tensor() ? condition : scalar(DType::kBool, 1));
+    // The standard wants a scalar; models give vectors of one element as well.
+    set(1, scalar(DType::kBool, 1));
     for (size_t c = 0; c < n; ++c) set(c + 2, std::move(carried[c]));
     enter(body);
     condition = result_of(body, module.outputs[0], constants_);
