@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from graphopt.kernels._engine import ExecutionError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphopt.errors import ExecutionError
 from tests.kernels.movements import NUMBER_OF, SIZES, call, numbered
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphopt.kernels._engine import ExecutionError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphopt.errors import ExecutionError
 from tests.kernels.movements import SIZES, call, numbered
 
 MODES = ("constant", "reflect", "edge", "wrap")
