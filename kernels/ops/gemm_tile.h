@@ -88,7 +88,8 @@ template <int rows, int vectors, class Weight>
 __attribute__((noinline)) void tile(int64_t depth, const float* a, int64_t a_stride, const Weight* w,
                                     int64_t w_stride, float* c, int64_t c_stride, const TileEnd& end) {
   constexpr int chains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
-  constexpr int ahead = rows == 1 ? 4096 : 2048;
+  // Bytes ahead where the panel is packed; where B is read in place, as many rows of it.
+  const int64_t ahead = (rows == 1 ? 4096 : 2048) / static_cast<int64_t>(vectors * kLanes * sizeof(Weight)) * w_stride;
   vf acc[chains][rows][vectors] = {};
   int64_t k = 0;
   for (; k + chains <= depth; k += chains) {
@@ -99,7 +100,7 @@ __attribute__((noinline)) void tile(int64_t depth, const float* a, int64_t a_str
       for (int j = 0; j < vectors; ++j) b[j] = load_weights(w + j * kLanes);
 #pragma GCC unroll 2
       for (size_t byte = 0; byte < vectors * kLanes * sizeof(Weight); byte += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(w) + ahead + byte);
+        __builtin_prefetch(reinterpret_cast<const char*>(w + ahead) + byte);
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
         const vf x = broadcast(a[i * a_stride + k + chain]);

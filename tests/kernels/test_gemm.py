@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+from graphopt.errors import ExecutionError
 from graphopt.kernels import _engine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,5 +207,5 @@ def test_activations_in_16_bits() -> None:
 def test_shapes_that_do_not_fit_are_named() -> None:
     packed = _engine.pack("gemm.f32", [(normal(6, 7), FLOAT)], [])
     inputs = [(normal(2, 5), FLOAT), (packed, UINT8)]
-    with pytest.raises(_engine.ExecutionError, match=r"\[\.\., 5\] times \[6, 7\]"):
+    with pytest.raises(ExecutionError, match=r"\[\.\., 5\] times \[6, 7\]"):
         _engine.call_kernel("gemm", inputs, [(FLOAT, [2, 7], None)], [6, 7, 0, 0], [], b"", 1, 1)

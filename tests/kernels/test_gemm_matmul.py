@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from graphopt.errors import ExecutionError
 from graphopt.kernels import _engine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,5 +159,5 @@ def test_long_sums() -> None:
 
 
 def test_shapes_that_do_not_fit_are_named() -> None:
-    with pytest.raises(_engine.ExecutionError, match=r"\[\.\., 2, 5\] times \[\.\., 6, 7\]"):
+    with pytest.raises(ExecutionError, match=r"\[\.\., 2, 5\] times \[\.\., 6, 7\]"):
         matmul(normal(2, 5), normal(6, 7))
