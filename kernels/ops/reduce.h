@@ -45,6 +45,7 @@ struct NarrowNumbers {
   typedef double Total;
   static constexpr int kCount = kLanes;
   static V get(const T* p) { return load(p); }
+  static V get_first(const T* p, int n) { return load_first(p, n); }
   static C one(const T* p) { return to_float(*p); }
   static void put(C x, T* p) { from_float(x, *p); }
 };
@@ -125,6 +126,19 @@ C finished(Total total, double count, C shift) {
 
 constexpr int64_t kReduceBlock = 64;
 
+// The lanes of a vector, joined.
+template <Reduction op, class V>
+GRAPHOPT_INLINE auto across(V v) {
+  constexpr int kCount = sizeof(V) / sizeof(v[0]);
+  if constexpr (std::is_same_v<V, vf> && op != Reduction::kMax && op != Reduction::kMin && op != Reduction::kProd) {
+    return sum_of(v);
+  } else {
+    auto all = v[0];
+    for (int i = 1; i < kCount; ++i) all = joined<op>(all, static_cast<decltype(all)>(v[i]));
+    return all;
+  }
+}
+
 template <Reduction op, class T>
 typename Numbers<T>::Total reduce_row(const T* x, int64_t n, int64_t step, typename Numbers<T>::C shift) {
   using N = Numbers<T>;
@@ -132,8 +146,9 @@ typename Numbers<T>::Total reduce_row(const T* x, int64_t n, int64_t step, typen
   using Total = typename N::Total;
   Total total = identity_of<op, Total>();
   int64_t i = 0;
+  constexpr bool kMasks = std::is_same_v<V, vf>;
   if (step == 1) {
-    while (n - i >= N::kCount) {
+    while (kMasks ? i < n : n - i >= N::kCount) {
       V s[4];
       for (V& part : s) part = identity_of<op, typename N::C>() - V{};
       const V minus = shift - V{};
@@ -142,8 +157,14 @@ typename Numbers<T>::Total reduce_row(const T* x, int64_t n, int64_t step, typen
 #pragma GCC unroll 4
         for (int k = 0; k < 4; ++k) s[k] = joined<op>(s[k], prepared<op>(N::get(x + i + k * N::kCount), minus));
       for (; i + N::kCount <= end; i += N::kCount) s[0] = joined<op>(s[0], prepared<op>(N::get(x + i), minus));
+      if constexpr (kMasks)
+        if (const int rest = static_cast<int>(end - i)) {
+          const V v = prepared<op>(N::get_first(x + i, rest), minus);
+          s[1] = joined<op>(s[1], first_lanes(v, rest, broadcast(identity_of<op, float>())));
+          i = end;
+        }
       const V all = joined<op>(joined<op>(s[0], s[1]), joined<op>(s[2], s[3]));
-      for (int k = 0; k < N::kCount; ++k) total = joined<op>(total, static_cast<Total>(all[k]));
+      total = joined<op>(total, static_cast<Total>(across<op>(all)));
     }
   }
   while (i < n) {
@@ -155,34 +176,56 @@ typename Numbers<T>::Total reduce_row(const T* x, int64_t n, int64_t step, typen
   return total;
 }
 
+// Rows at offsets at[0 .. count) in x, each with its shift. The outermost reduced dims are walked once for all of them,
+// so that memory is read in its order.
+constexpr int64_t kRowsAtOnce = 64;
+
 template <Reduction op, class T>
-typename Numbers<T>::Total reduce_all(const ReduceParams& p, const T* x, typename Numbers<T>::C shift) {
-  using Total = typename Numbers<T>::Total;
-  if (p.reduced.rank == 0) return reduce_row<op>(x, p.row, p.row_step, shift);
-  Total total = identity_of<op, Total>();
-  walk<1>(p.reduced, 0, p.reduced.count, [&](const int64_t(&at)[1]) {
-    total = joined<op>(total, reduce_row<op>(x + at[0], p.row, p.row_step, shift));
+void reduce_some(const ReduceParams& p, const T* x, const int64_t* at, int64_t count, const typename Numbers<T>::C* shift,
+                 typename Numbers<T>::Total* total) {
+  if (p.reduced.rank == 0) {
+    for (int64_t i = 0; i < count; ++i) total[i] = reduce_row<op>(x + at[i], p.row, p.row_step, shift[i]);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) total[i] = identity_of<op, typename Numbers<T>::Total>();
+  walk<1>(p.reduced, 0, p.reduced.count, [&](const int64_t(&outer)[1]) {
+    for (int64_t i = 0; i < count; ++i)
+      total[i] = joined<op>(total[i], reduce_row<op>(x + outer[0] + at[i], p.row, p.row_step, shift[i]));
   });
-  return total;
 }
 
 template <class C>
 C finite_or_zero(C x) { return std::isfinite(x) ? x : C{0}; }
 
 template <Reduction op, class T>
+void reduce_block(const ReduceParams& p, const T* x, const int64_t* from, T* y, const int64_t* to, int64_t count) {
+  typename Numbers<T>::C shift[kRowsAtOnce] = {};
+  typename Numbers<T>::Total total[kRowsAtOnce];
+  if constexpr (op == Reduction::kLogSumExp) {
+    reduce_some<Reduction::kMax>(p, x, from, count, shift, total);
+    for (int64_t i = 0; i < count; ++i) shift[i] = finite_or_zero(static_cast<typename Numbers<T>::C>(total[i]));
+  }
+  reduce_some<op>(p, x, from, count, shift, total);
+  for (int64_t i = 0; i < count; ++i) Numbers<T>::put(finished<op>(total[i], p.count, shift[i]), y + to[i]);
+}
+
+template <Reduction op, class T>
 void reduce_rows(const Instr& instr, Worker& w) {
-  using C = typename Numbers<T>::C;
   const ReduceParams& p = instr.as<ReduceParams>();
   const T* x = instr.in[0]->as<T>();
   T* y = instr.out[0]->as<T>();
   const int64_t grain = 1 + kGrainElements / (static_cast<int64_t>(p.count) + 1);
   w.parallel(p.kept.count, grain, [&](int64_t begin, int64_t end, Worker&) {
+    int64_t from[kRowsAtOnce], to[kRowsAtOnce], count = 0;
     walk<2>(p.kept, begin, end, [&](const int64_t(&at)[2]) {
-      C shift{};
-      if constexpr (op == Reduction::kLogSumExp)
-        shift = finite_or_zero(static_cast<C>(reduce_all<Reduction::kMax>(p, x + at[0], C{})));
-      Numbers<T>::put(finished<op>(reduce_all<op>(p, x + at[0], shift), p.count, shift), y + at[1]);
+      from[count] = at[0];
+      to[count++] = at[1];
+      if (count == kRowsAtOnce) {
+        reduce_block<op>(p, x, from, y, to, count);
+        count = 0;
+      }
     });
+    reduce_block<op>(p, x, from, y, to, count);
   });
 }
 
@@ -245,10 +288,8 @@ void reduce_columns(const Instr& instr, Worker& w) {
       }
       for (; c + N::kCount <= last; c += N::kCount) reduce_vectors<op, 1>(p, from + c, to + c * p.y_step);
       for (; c < last; ++c) {
-        typename N::C shift{};
-        if constexpr (op == Reduction::kLogSumExp)
-          shift = finite_or_zero(static_cast<typename N::C>(reduce_all<Reduction::kMax>(p, from + c, shift)));
-        N::put(finished<op>(reduce_all<op>(p, from + c, shift), p.count, shift), to + c * p.y_step);
+        const int64_t row = c, result = c * p.y_step;
+        reduce_block<op>(p, from, &row, to, &result, 1);
       }
     }
   });

@@ -33,10 +33,13 @@ void softmax_row(const T* x, T* y, int64_t n) {
   const int rest = static_cast<int>(n % kLanes);
   const int64_t whole = n - rest;
   const vf lowest = broadcast(kLowest);
-  vf top = lowest;
-  for (int64_t i = 0; i < whole; i += kLanes) top = max(top, load(x + i));
-  if (rest) top = max(top, first_lanes(load_first(x + whole, rest), rest, lowest));
-  const vf m = broadcast(max_of(top));
+  vf top[4] = {lowest, lowest, lowest, lowest};
+  int64_t at = 0;
+  for (; at + 4 * kLanes <= whole; at += 4 * kLanes)
+    for (int k = 0; k < 4; ++k) top[k] = max(top[k], load(x + at + k * kLanes));
+  for (; at < whole; at += kLanes) top[0] = max(top[0], load(x + at));
+  if (rest) top[1] = max(top[1], first_lanes(load_first(x + whole, rest), rest, lowest));
+  const vf m = broadcast(max_of(max(max(top[0], top[1]), max(top[2], top[3]))));
   constexpr bool kKeep = !kLog && std::is_same_v<T, float>;  // 16 bits would round the exponentials once more
   vf sum{};
   for (int64_t block = 0; block < whole; block += kBlock * kLanes) {

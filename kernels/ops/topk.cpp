@@ -1,7 +1,7 @@
 // TopK along an axis, sorted; of equals the lower index first; NaN is larger than every number.
 //
-// A row goes to scratch memory as pairs (value, index). A few of many are found with a heap, which looks at most elements
-// once; otherwise they are parted and the chosen ones sorted.
+// A few of many: a heap of the best so far as pairs (value, index); elements are held against its worst 64 at a time,
+// by vectors where they are neighbours. Otherwise all go to scratch memory, are parted, and the chosen ones sorted.
 //
 // topk   in: x, k? (int64 or int32, one element)   out: values, indices (int64)   ints: axis, largest, k where there is
 //        no input 1
@@ -24,19 +24,47 @@ struct Entry {
   int64_t index;
 };
 
+constexpr int64_t kBlock = 64;
+
+// Whether one of kBlock elements may go before the limit.
+template <bool kLargest, class T, class C>
+bool any_before(const T* x, int64_t step, C limit) {
+  bool any = false;
+  if (step == 1)
+    for (int64_t i = 0; i < kBlock; ++i) any |= kLargest ? !(Numbers<T>::one(x + i) <= limit) : !(Numbers<T>::one(x + i) >= limit);
+  else
+    for (int64_t i = 0; i < kBlock; ++i) any |= goes_before<kLargest>(Numbers<T>::one(x + i * step), limit);
+  return any;
+}
+
 template <bool kLargest, class T>
 void select(const Params& p, const T* x, T* values, int64_t* indices, char* scratch) {
   using N = Numbers<T>;
   using E = Entry<typename N::C>;
   E* all = reinterpret_cast<E*>(scratch);
   const int64_t n = p.plan.length;
-  for (int64_t i = 0; i < n; ++i) all[i] = {N::one(x + i * p.plan.x_step), i};
+  const T* row = x;
+  const int64_t step = p.plan.x_step;
   const auto before = [](const E& a, const E& b) {
     if (goes_before<kLargest>(a.value, b.value)) return true;
     return !goes_before<kLargest>(b.value, a.value) && a.index < b.index;
   };
-  if (p.k < n && p.k * 16 <= n) {
-    std::partial_sort(all, all + p.k, all + n, before);
+  const int64_t start = p.k * 8 <= n ? p.k : n;
+  for (int64_t i = 0; i < start; ++i) all[i] = {N::one(row + i * step), i};
+  if (start < n) {
+    std::make_heap(all, all + p.k, before);
+    for (int64_t i = start; i < n; i += kBlock) {
+      const int64_t end = std::min(n, i + kBlock);
+      if (end - i == kBlock && !any_before<kLargest>(row + i * step, step, all[0].value)) continue;
+      for (int64_t j = i; j < end; ++j) {
+        const auto v = N::one(row + j * step);
+        if (!goes_before<kLargest>(v, all[0].value)) continue;
+        std::pop_heap(all, all + p.k, before);
+        all[p.k - 1] = {v, j};
+        std::push_heap(all, all + p.k, before);
+      }
+    }
+    std::sort_heap(all, all + p.k, before);
   } else {
     if (p.k < n) std::nth_element(all, all + p.k, all + n, before);
     std::sort(all, all + p.k, before);
