@@ -150,7 +150,8 @@ def _sliced(
 
 def is_nonnegative(dim: Dim) -> bool:
     """Whether it is at least 0 whatever the symbols are: what memory safety rests on."""
-    return (low(dim) if type(dim) is not int else dim) in range(1 << 62)
+    bound = dim if type(dim) is int else low(dim)
+    return bound is not None and bound >= 0
 
 
 @lowers("Split")
