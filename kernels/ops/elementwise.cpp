@@ -129,6 +129,24 @@ void run_blocks(const Instr& i, Worker& w) {
   w.parallel(p.blocks, p.grain, [&](int64_t begin, int64_t end, Worker& at) { run_range(p, i, begin, end, at.scratch); });
 }
 
+// All of it is one block that lies in the tensors as it is.
+void run_once(const Instr& i, Worker& w) {
+  const Plan& p = i.as<Plan>();
+  char* at[kMaxSlots];
+  int m = 0;
+  for (; m < p.n_in; ++m) at[m] = i.in[m]->data;
+  for (; m < p.n_in + p.n_out; ++m) at[m] = i.out[m - p.n_in]->data;
+  for (; m < p.n_slots; ++m) {
+    const Slot& s = p.slots[m];
+    at[m] = s.constant != nullptr ? const_cast<char*>(s.constant) : w.scratch + s.scratch;
+  }
+  const int64_t n = p.rows * p.inner;
+  for (int k = 0; k < p.n_steps; ++k) {
+    const Step& s = p.steps[k];
+    s.f(at[s.out], at[s.slots[0]], at[s.slots[1]], at[s.slots[2]], n, s);
+  }
+}
+
 void check(const Bind& b, bool holds, const char* what) {
   if (!holds) b.host->fail("element-wise program: %s", what);
 }
@@ -301,15 +319,18 @@ Run prepare(Bind& b) {
   choose_functions(b, p);
   const int64_t elements = p.rows * p.inner;
   int64_t scratch = 0;
+  bool in_place = p.blocks == 1;
   for (int m = 0; m < p.n_slots; ++m) {
     Slot& s = p.slots[m];
     const bool is_output = m >= p.n_in && m < p.n_in + p.n_out;
     if (is_output && s.mode == Mode::kDirect && p.n_out > 1 && is_written_early(p, m)) s.mode = Mode::kCopied;
     s.scratch = scratch;
+    in_place = in_place && (m >= p.n_in + p.n_out || s.mode == Mode::kDirect || (s.mode == Mode::kScalar && !s.fill));
     if (s.constant != nullptr || s.mode == Mode::kDirect || (s.mode == Mode::kScalar && !s.fill)) continue;
     scratch += (elements * s.widest + 63) / 64 * 64;
   }
   b.need_scratch(scratch);
+  if (in_place) return run_once;
   const int64_t grain = kPieceWork / (total_weight(p) * elements);
   p.grain = grain > 1 ? grain : 1;
   return run_blocks;

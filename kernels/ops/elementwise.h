@@ -53,6 +53,7 @@ struct Step {
 
 // The functions for an operation; null: there is none for the type. Bit k of `scalars`: source k is one element, not n.
 Function float_function(Op op, int scalars);
+Function wide_function(Op op, int scalars);  // float32 operations that are computed in double
 Function double_function(Op op);
 Function integer_function(Op op, DType type);
 Function narrow_function(Op op, DType type);  // 16-bit floats; sets nothing: `inner` is float_function(op, 0)

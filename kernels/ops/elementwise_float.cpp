@@ -150,21 +150,20 @@ Function float_function(Op op, int scalars) {
 #undef GRAPHOPT_CASE
 #define GRAPHOPT_CASE(Name) \
   case Op::k##Name: return scalars == 0 ? unary_loop<float, scalar::Name<float>> : nullptr;
-    GRAPHOPT_CASE(Sin) GRAPHOPT_CASE(Cos) GRAPHOPT_CASE(Tan) GRAPHOPT_CASE(Asin) GRAPHOPT_CASE(Acos)
-    GRAPHOPT_CASE(Atan) GRAPHOPT_CASE(Sinh) GRAPHOPT_CASE(Cosh) GRAPHOPT_CASE(Asinh) GRAPHOPT_CASE(Acosh)
-    GRAPHOPT_CASE(Atanh)
+    GRAPHOPT_CASE(Asin) GRAPHOPT_CASE(Acos) GRAPHOPT_CASE(Atan) GRAPHOPT_CASE(Sinh) GRAPHOPT_CASE(Cosh)
+    GRAPHOPT_CASE(Asinh) GRAPHOPT_CASE(Acosh) GRAPHOPT_CASE(Atanh)
 #undef GRAPHOPT_CASE
 #define GRAPHOPT_CASE(Name) \
   case Op::k##Name: return binary_for<Name>(scalars);
     GRAPHOPT_CASE(Add) GRAPHOPT_CASE(Sub) GRAPHOPT_CASE(Mul) GRAPHOPT_CASE(Div) GRAPHOPT_CASE(Min) GRAPHOPT_CASE(Max)
     GRAPHOPT_CASE(PRelu)
 #undef GRAPHOPT_CASE
+    case Op::kSin: case Op::kCos: case Op::kTan: case Op::kPow: return wide_function(op, scalars);
     case Op::kClip: return scalars == 0 ? clip<0> : scalars == 6 ? clip<6> : nullptr;
     default: break;
   }
   if (scalars != 0) return nullptr;
   switch (op) {
-    case Op::kPow: return binary_loop<float, scalar::Pow<float>>;
     case Op::kMod: return binary_loop<float, scalar::Mod<float>>;
     case Op::kFmod: return binary_loop<float, scalar::Fmod<float>>;
     case Op::kEqual: return compare_loop<float, IsEqual>;

@@ -126,7 +126,19 @@ def test_binary_floats(op: Op, dtype: np.dtype) -> None:
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_sign_of_zero(dtype: np.dtype) -> None:
     zeros = np.array([0.0, -0.0], dtype)
-    for op in (Op.NEG, Op.ABS, Op.SQRT, Op.FLOOR, Op.CEIL, Op.ROUND, Op.TANH, Op.ERF, Op.SIN, Op.COPY):
+    for op in (
+        Op.NEG,
+        Op.ABS,
+        Op.SQRT,
+        Op.FLOOR,
+        Op.CEIL,
+        Op.ROUND,
+        Op.TANH,
+        Op.ERF,
+        Op.SIN,
+        Op.TAN,
+        Op.COPY,
+    ):
         wanted = UNARY[op](zeros.astype(np.float64))
         np.testing.assert_array_equal(np.signbit(single(op, zeros)), np.signbit(wanted), op.name)
 
@@ -152,6 +164,25 @@ def test_tests_of_floats(dtype: np.dtype) -> None:
     for negative, positive in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0)):
         wanted = (np.isneginf(x) & bool(negative)) | (np.isposinf(x) & bool(positive))
         np.testing.assert_array_equal(single(Op.IS_INF, x, immediates=(negative, positive)), wanted)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0, -1.0, 0.5, -0.5, 1.7, 2.5, np.inf, np.nan])
+def test_powers_of_one_exponent(exponent: float) -> None:
+    x = floats(F32, 200)
+    for base in (x, np.abs(x), np.abs(x[np.isfinite(x)]) + np.float32(1e-3)):
+        with np.errstate(all="ignore"):
+            wanted = np.power(base.astype(np.float64), exponent)
+            # IEEE 754: pow(-inf, 0.5) is inf, whatever a vectorized library says
+            wanted[np.isneginf(base)] = [np.float64(-np.inf) ** exponent] if exponent != 0.5 else np.inf
+        assert_near(single(Op.POW, base, np.array([exponent], np.float32)), wanted, F32)
+
+
+def test_angles_of_any_size() -> None:
+    x = np.random.default_rng(5).standard_normal(1000).astype(np.float32)
+    for scale in (1e-20, 1e-3, 1, 100, 1e5, 1e7, 1e30):
+        for op in (Op.SIN, Op.COS, Op.TAN):
+            y = x * np.float32(scale)
+            assert_near(single(op, y), UNARY[op](y.astype(np.float64)), F32)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)

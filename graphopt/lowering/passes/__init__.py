@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.lowering.elementwise_fusion import fuse_elementwise
 from graphopt.lowering.passes.dead import remove_dead
 from graphopt.lowering.passes.layouts import settle_layouts
 from graphopt.lowering.program import Module, Program
@@ -15,6 +16,7 @@ def finish(program: Program) -> None:
     """Bring a program into the form that the engine runs."""
     remove_dead(program.main)
     for module in modules_of(program.main):
+        fuse_elementwise(module)
         settle_layouts(module)
     remove_dead(program.main)
 
