@@ -26,7 +26,7 @@ def test_standard_cases(name: str) -> None:
     assert set(kernels_of(model)) <= {"pool", "max.unpool", "copy"}
     got = run(model, {i.name: a for i, a in zip(model.graph.input, inputs, strict=True)})
     for a, b in zip(got, outputs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)  # some are written with four digits
 
 
 @pytest.mark.parametrize("sizes", [(1, 9, 7), (3, 4, 30), (0, 5, 5)])
