@@ -61,7 +61,7 @@ End make_end(const Bind& b, int64_t columns, int64_t activation, int64_t flags) 
 }
 
 PanelEnds::PanelEnds(const End& end, const EndData& data) : end_(end), data_(data) {
-  for (int j = 0; j < kPanel; ++j) bias_[j] = 0, scale_[j] = end.alpha;
+  for (int j = 0; j < kPanel; ++j) bias_[j] = 0, scale_[j] = end.alpha * data.factor;
 }
 
 void PanelEnds::begin(int64_t column) {
@@ -125,7 +125,7 @@ void leading_strides(const Bind& b, const Tensor& t, int n, const Tensor& c, int
   }
 }
 
-Extent make_extent(const Bind& b, const Tensor& c, const int64_t* a_strides, const int64_t* b_strides) {
+Extent make_extent(const Bind& b, const Tensor& c, const int64_t* a_strides, const int64_t* b_strides, bool by_rows) {
   int64_t residual[kMaxRank] = {};
   const int leading = c.rank - 1;
   if (b.has(3)) leading_strides(b, *b.in[3], b.in[3]->rank > 0 ? b.in[3]->rank - 1 : 0, c, leading, residual);
@@ -145,7 +145,7 @@ Extent make_extent(const Bind& b, const Tensor& c, const int64_t* a_strides, con
     }
   }
   extent.rows = Loop{1, 0, 0, 0, 0};
-  if (loops.n > 0 && loops.of[loops.n - 1].b == 0) extent.rows = loops.of[--loops.n];
+  if (loops.n > 0 && (by_rows || loops.of[loops.n - 1].b == 0)) extent.rows = loops.of[--loops.n];
   return extent;
 }
 

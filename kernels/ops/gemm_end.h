@@ -66,7 +66,8 @@ End make_end(const Bind& b, int64_t columns, int64_t activation, int64_t flags);
 // Bias, scale and residual of one run, at some batch.
 struct EndData {
   const char* bias = nullptr;      // a value a column
-  const float* scale = nullptr;    // padded to whole panels; null: alpha for all
+  const float* scale = nullptr;    // a value a column, times alpha; null: 1
+  float factor = 1;                // for all columns
   const char* residual = nullptr;
   char* c = nullptr;
   int64_t c_stride = 0;
@@ -78,25 +79,24 @@ class PanelEnds {
   PanelEnds(const End& end, const EndData& data);
   // Goes to the panel that begins with this column.
   void begin(int64_t column);
-  // Computes a tile whose first row is `row` and writes it to C.
-  template <class Weight>
-  void run(const Tiles<Weight>& tiles, int64_t depth, int64_t row, int rows, const float* a, int64_t a_stride,
-           const Weight* w, int64_t w_stride) {
-    const Tile<Weight> f = tiles.of[vectors_ - 1][rows - 1];
+  // Vectors of the panel.
+  int vectors() const { return vectors_; }
+  // Has f(c, c_stride, TileEnd) compute a tile whose first row is `row`, and writes it to C.
+  template <class F>
+  void run(int64_t row, int rows, const F& f) {
     if (!direct_) {
-      f(depth, a, a_stride, w, w_stride, buffer_, kPanel, tile_);
+      f(buffer_, int64_t{kPanel}, tile_);
       return finish(row, rows);
     }
     float* c = reinterpret_cast<float*>(data_.c) + row * data_.c_stride + first_;
     const float* residual = nullptr;
     if (data_.residual != nullptr) residual = reinterpret_cast<const float*>(data_.residual) + row * end_.residual_row + first_;
     tile_.residual = end_.pass == nullptr || end_.residual_first ? residual : nullptr;
-    f(depth, a, a_stride, w, w_stride, c, data_.c_stride, tile_);
+    f(c, data_.c_stride, tile_);
     if (end_.pass == nullptr) return;
     end_.pass(c, data_.c_stride, rows, columns_, end_.p, end_.q);
     if (residual != nullptr && !end_.residual_first) add_residual(c, data_.c_stride, rows, columns_, residual, end_.residual_row);
   }
-
   // Rows of kPanel sums for `put`.
   float* sums() { return buffer_; }
   void put(int64_t row, int rows);
@@ -123,8 +123,9 @@ struct Extent {
   Loops batches;
   Loop rows;
 };
-// a, c and b, if B has any, have one index for each dim of C but the last: strides 0 where they are broadcast.
-Extent make_extent(const Bind& b, const Tensor& c, const int64_t* a_strides, const int64_t* b_strides);
+// a and b have a stride for each dim of C but the last, 0 where they are broadcast; no b: it has no leading dims.
+// A b that lies along the rows (`by_rows`) holds values of rows.
+Extent make_extent(const Bind& b, const Tensor& c, const int64_t* a_strides, const int64_t* b_strides, bool by_rows = false);
 // Strides of the first `n` dims of t, which are the last of `total` dims of C's leading ones.
 void leading_strides(const Bind& b, const Tensor& t, int n, const Tensor& c, int total, int64_t* strides);
 

@@ -46,7 +46,7 @@ int64_t packed_bytes(int64_t depth, Panels panels) {
 
 inline void check_rows(const Bind& b, const Tensor& t, const char* what) {
   const int last = t.rank - 1;
-  if (t.rank > 0 && t.dims[last] > 1 && t.strides[last] != 1) b.host->fail("the rows of %s have stride %lld", what, static_cast<long long>(t.strides[last]));
+  if (t.rank > 0 && t.dims[last] > 1 && t.strides[last] != 1 && t.count() > 0) b.host->fail("the rows of %s have stride %lld", what, static_cast<long long>(t.strides[last]));
 }
 
 inline PackedGemm& prepare_packed(Bind& b) {
@@ -111,7 +111,10 @@ void run_packed_block(const PackedGemm& g, const char* a, const Weight* weights,
       const Weight* w = weights + p * kPanel * g.depth;
       ends.begin(p * kPanel);
       for_row_tiles(rows, [&](int64_t row, int size) {
-        ends.run(kTiles<Weight>, g.depth, begin + row, size, from + row * stride, stride, w, g.panels.width(p));
+        const Tile<Weight> tile = kTiles<Weight>.of[ends.vectors() - 1][size - 1];
+        ends.run(begin + row, size, [&](float* c, int64_t c_stride, const TileEnd& end) {
+          tile(g.depth, from + row * stride, stride, w, g.panels.width(p), c, c_stride, end);
+        });
       });
     }
   }

@@ -1,0 +1,41 @@
+// The product of bytes with packed bytes: what its packer, tiles and ends share.
+//
+//   packed: column sums s32 [padded N], whether each panel is narrow (a byte a panel, padded to 64), then the panels
+//           [(K + 3) / 4][columns of the panel][4], signed; unsigned weights are stored less 128
+#pragma once
+#include "ops/gemm_end.h"
+#include "ops/gemm_pack.h"
+
+namespace graphopt {
+
+struct BytePanels {
+  int64_t depth;
+  Panels panels;
+
+  int64_t groups() const { return (depth + 3) / 4; }
+  int64_t flags_offset() const { return (panels.padded() * 4 + 63) / 64 * 64; }
+  int64_t data_offset() const { return flags_offset() + (panels.count() + 63) / 64 * 64; }
+  int64_t bytes() const { return data_offset() + groups() * 4 * panels.padded(); }
+  const int32_t* sums(const char* packed) const { return reinterpret_cast<const int32_t*>(packed); }
+  bool is_narrow(const char* packed, int64_t panel) const { return packed[flags_offset() + panel] != 0; }
+  const int8_t* panel(const char* packed, int64_t p) const {
+    return reinterpret_cast<const int8_t*>(packed + data_offset()) + p * kPanel * groups() * 4;
+  }
+};
+
+// From sums of bytes to what they stand for: (acc - row_zero[i] * sums[j] - column_zero[j] * row_sums[i]) * row_scale[i].
+// Columns are those of the panel, rows those of the tile.
+struct ByteEnd {
+  const int32_t* sums;
+  const int32_t* column_zero;  // null: all are 0
+  const int32_t* row_zero;
+  const int32_t* row_sums;
+  const float* row_scale;
+  int32_t* raw;  // not null: 32-bit results go here, kPanel a row, and no floats are made
+};
+
+using ByteTile = void (*)(int64_t depth, const uint8_t* a, int64_t a_stride, const int8_t* w, const ByteEnd& bytes, float* c,
+                          int64_t c_stride, const TileEnd& end);
+ByteTile byte_tile(int rows, int vectors, bool narrow);
+
+}  // namespace graphopt
