@@ -132,6 +132,10 @@ GRAPHOPT_INLINE auto across(V v) {
   constexpr int kCount = sizeof(V) / sizeof(v[0]);
   if constexpr (std::is_same_v<V, vf> && op != Reduction::kMax && op != Reduction::kMin && op != Reduction::kProd) {
     return sum_of(v);
+  } else if constexpr (std::is_same_v<V, vf> && op != Reduction::kProd) {
+    const float same = sum_of((vf)((v == v) & (vi)broadcast(1.0f)));  // lanes that are numbers
+    if (same != static_cast<float>(kLanes)) return std::numeric_limits<float>::quiet_NaN();
+    return op == Reduction::kMax ? max_of(v) : min_of(v);
   } else {
     auto all = v[0];
     for (int i = 1; i < kCount; ++i) all = joined<op>(all, static_cast<decltype(all)>(v[i]));
