@@ -150,10 +150,7 @@ def _scales(
         return (0.0,) * count, [ABSENT, ABSENT if settled else build.register(asked.sizes)]
     elements = build.elements(asked.scales)
     if elements is not None and all(isinstance(e, int | float) for e in elements):
-        return tuple(float(e) for e in elements if e is not None and not isinstance(e, Expr)), [
-            ABSENT,
-            ABSENT,
-        ]
+        return tuple(float(e) for e in elements if isinstance(e, int | float)), [ABSENT, ABSENT]
     array = build.constant(asked.scales)
     if array is not None:
         return tuple(array.astype(np.float64).tolist()), [ABSENT, ABSENT]
