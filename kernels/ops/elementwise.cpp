@@ -160,7 +160,7 @@ void read_constant(Bind& b, int64_t at, Slot& s) {
   const int index = byte_at(b, at + 2) | byte_at(b, at + 3) << 8;
   const bool whole = byte_at(b, at + 1) != 0;
   check(b, index < (whole ? b.n_ints : b.n_floats), "a constant is missing");
-  char* element = b.array<char>(kMaxBlock * s.size);
+  char* element = b.array<char>(s.size);
   Step cast{};
   cast.floats = kNoFloats;
   const char* from = whole ? reinterpret_cast<const char*>(b.ints + index) : reinterpret_cast<const char*>(b.floats + index);
@@ -169,7 +169,6 @@ void read_constant(Bind& b, int64_t at, Slot& s) {
   cast.f = cast_function(cast.type, cast.to);
   check(b, cast.f != nullptr, "a constant's type");
   cast.f(element, from, from, from, 1, cast);
-  fill(element, element, s.size, kMaxBlock);
   s.constant = element;
   s.mode = Mode::kScalar;
 }
@@ -326,6 +325,11 @@ Run prepare(Bind& b) {
     if (is_output && s.mode == Mode::kDirect && p.n_out > 1 && is_written_early(p, m)) s.mode = Mode::kCopied;
     s.scratch = scratch;
     in_place = in_place && (m >= p.n_in + p.n_out || s.mode == Mode::kDirect || (s.mode == Mode::kScalar && !s.fill));
+    if (s.constant != nullptr && s.fill) {
+      char* block = b.array<char>(elements * s.size);
+      fill(block, s.constant, s.size, elements);
+      s.constant = block;
+    }
     if (s.constant != nullptr || s.mode == Mode::kDirect || (s.mode == Mode::kScalar && !s.fill)) continue;
     scratch += (elements * s.widest + 63) / 64 * 64;
   }

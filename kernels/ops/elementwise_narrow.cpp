@@ -28,7 +28,9 @@ void shell(char* out, const char* a, const char* b, const char* c, int64_t n, co
   for (int64_t i = 0; i < n; i += kPiece) {
     const int64_t m = n - i < kPiece ? n - i : kPiece;
     for (int k = 0; k < s.sources; ++k) widen_block<H>(sources[k] + i * 2, m, wide[k]);
-    const char *x = reinterpret_cast<char*>(wide[0]), *y = reinterpret_cast<char*>(wide[1]), *z = reinterpret_cast<char*>(wide[2]);
+    const char* x = reinterpret_cast<char*>(wide[0]);
+    const char* y = reinterpret_cast<char*>(wide[1]);
+    const char* z = reinterpret_cast<char*>(wide[2]);
     if constexpr (kBytes) {
       s.inner(out + i, x, y, z, m, s);
     } else {

@@ -34,14 +34,14 @@ void quantize(char* out, const char* a, const char* b, const char* c, int64_t n,
   }
 }
 
-template <class Q, int kBits = 8 * sizeof(Q)> void dequantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
+template <class Q, int kBits = 8 * sizeof(Q)>
+void dequantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
   float* y = reinterpret_cast<float*>(out);
   const Q *x = reinterpret_cast<const Q*>(a), *zero = reinterpret_cast<const Q*>(c);
   const float* scale = reinterpret_cast<const float*>(b);
   for (int64_t i = 0; i < n; ++i) {
-    // 32-bit differences wrap, as everywhere
-    const int32_t d = static_cast<int32_t>(static_cast<uint32_t>(cut<Q, kBits>(x[i])) - static_cast<uint32_t>(cut<Q, kBits>(zero[i])));
-    y[i] = static_cast<float>(d) * scale[i];
+    const uint32_t p = static_cast<uint32_t>(cut<Q, kBits>(x[i])), q = static_cast<uint32_t>(cut<Q, kBits>(zero[i]));
+    y[i] = static_cast<float>(static_cast<int32_t>(p - q)) * scale[i];  // 32-bit differences wrap, as everywhere
   }
 }
 

@@ -60,14 +60,17 @@ void run(const Instr& i, Worker& w) {
   *i.out[1]->as<float>() = scale;
   *i.out[2]->as<uint8_t>() = static_cast<uint8_t>(zero);
   uint8_t* y = i.out[0]->as<uint8_t>();
-  w.parallel(n, kGrain, [&](int64_t begin, int64_t end, Worker&) { quantize(x + begin, end - begin, scale, zero, y + begin); });
+  w.parallel(n, kGrain, [&](int64_t begin, int64_t end, Worker&) {
+    quantize(x + begin, end - begin, scale, zero, y + begin);
+  });
 }
 
 Run prepare(Bind& b) {
   const Tensor &x = *b.in[0], &y = *b.out[0];
   if (x.dtype != DType::kFloat) b.host->fail("element type %d is not float32", static_cast<int>(x.dtype));
   if (!x.is_dense() || !y.is_dense()) b.host->fail("operands are not dense");
-  if (x.count() != y.count()) b.host->fail("%lld elements in, %lld out", static_cast<long long>(x.count()), static_cast<long long>(y.count()));
+  const auto given = static_cast<long long>(x.count());
+  if (x.count() != y.count()) b.host->fail("%lld elements in, %lld out", given, static_cast<long long>(y.count()));
   if (b.threads > kMaxThreads) b.host->fail("more than %d threads", kMaxThreads);
   b.make<Params>().n = x.count();
   return run;

@@ -12,8 +12,12 @@ typedef int64_t vl __attribute__((vector_size(kVectorBytes)));
 typedef float vh __attribute__((vector_size(kVectorBytes / 2)));
 typedef float vh_unaligned __attribute__((vector_size(kVectorBytes / 2), aligned(4), may_alias));
 
-GRAPHOPT_INLINE vd load_wide(const float* p) { return __builtin_convertvector(*reinterpret_cast<const vh_unaligned*>(p), vd); }
-GRAPHOPT_INLINE void store_wide(float* p, vd v) { *reinterpret_cast<vh_unaligned*>(p) = __builtin_convertvector(v, vh); }
+GRAPHOPT_INLINE vd load_wide(const float* p) {
+  return __builtin_convertvector(*reinterpret_cast<const vh_unaligned*>(p), vd);
+}
+GRAPHOPT_INLINE void store_wide(float* p, vd v) {
+  *reinterpret_cast<vh_unaligned*>(p) = __builtin_convertvector(v, vh);
+}
 GRAPHOPT_INLINE vd broadcast_wide(double x) { return x - vd{}; }
 
 // Adding it leaves the rounded integer in the low bits.
