@@ -136,8 +136,9 @@ def region_of(build: Builder, register: int) -> Region | None:
     """The whole register; None where its rank, or a size, is not known before it is made."""
     if register == ABSENT:
         return None
-    dims = build.module.registers[register].dims
-    if dims is None or not all(build.is_defined(dim) for dim in dims):
+    of = build.module.registers[register]
+    dims = of.dims
+    if dims is None or not of.is_sized or not all(build.is_defined(dim) for dim in dims):
         return None
     return Region(register, dims, build.strides(register))
 

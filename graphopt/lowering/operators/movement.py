@@ -200,7 +200,7 @@ def expand(build: Builder, node: ir.Node) -> NotLowered | None:
     if wide is not None and bind(build, node.outputs[0], wide):
         return None
     operands = [source]
-    if dims is None or not all(map(build.is_defined, dims)):
+    if region is None or dims is None or not all(map(build.is_defined, dims)):
         operands.append(build.register(node.inputs[1]))
     build.emit("expand", operands, [build.output(node)])
     return None
@@ -218,7 +218,7 @@ def tile(build: Builder, node: ir.Node) -> NotLowered | None:
         if wide is not None and bind(build, node.outputs[0], wide):
             return None
     operands = [source]
-    if dims is None or not all(map(build.is_defined, dims)):
+    if region is None or dims is None or not all(map(build.is_defined, dims)):
         operands.append(build.register(node.inputs[1]))
     build.emit("tile", operands, [build.output(node)])
     return None
