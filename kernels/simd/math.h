@@ -143,8 +143,8 @@ GRAPHOPT_INLINE vf log(vf x) {
   vi tiny = (vi)(x < 1.17549435e-38f);
   vf scaled = choose(tiny, x * 8388608.0f, x);
   vi bits = (vi)scaled;
-  vi n = (bits - 0x3f3504f3) >> 23;  // the mantissa falls in [sqrt(1/2), sqrt(2))
-  vf m = (vf)(bits - (n << 23));
+  vi n = (vi)((vu)bits - 0x3f3504f3u) >> 23;  // the mantissa falls in [sqrt(1/2), sqrt(2))
+  vf m = (vf)((vu)bits - (vu)(n << 23));
   n = n - (tiny & 23);
   vf y = log_parts(m - 1.0f, __builtin_convertvector(n, vf));
   const vf infinity = broadcast(__builtin_inff());
