@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import onnx
+from onnx.backend.test.case.test_case import TestCase
 from onnx.reference import ReferenceEvaluator
 
 from graphopt.ir.load import from_proto
@@ -76,21 +77,26 @@ def reference(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[n
 
 
 @cache
-def backend_cases(prefix: str) -> dict[str, tuple[onnx.ModelProto, list[np.ndarray], list[np.ndarray]]]:
-    """The standard's own cases whose name begins so: model, inputs, outputs."""
+def _all_cases() -> list[TestCase]:
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test.loader import load_model_tests
 
-        cases = load_model_tests(kind="node")
+        return list(load_model_tests(kind="node"))
+
+
+@cache
+def backend_cases(
+    *prefixes: str,
+) -> dict[str, tuple[onnx.ModelProto, list[np.ndarray], list[np.ndarray]]]:
+    """The standard's own cases whose name begins so: model, inputs, outputs."""
     found = {}
-    for case in cases:
-        if not case.name.startswith(prefix) or "expanded" in case.name or not case.data_sets:
-            continue
-        inputs, outputs = case.data_sets[0]
-        found[case.name] = (case.model, list(map(_array, inputs)), list(map(_array, outputs)))
+    for case in _all_cases():
+        if case.name.startswith(prefixes) and "expanded" not in case.name and case.data_sets:
+            inputs, outputs = case.data_sets[0]
+            found[case.name] = (case.model, list(map(_array, inputs)), list(map(_array, outputs)))
     return found
 
 
