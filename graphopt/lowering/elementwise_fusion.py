@@ -184,6 +184,7 @@ def _append(
 ) -> list[Ref]:
     """Append a program whose inputs are these values; the values of its outputs."""
     places: list[Ref] = []
+    taken: set[Ref] = set()
     constants = [merged.constant(dtype, value) for dtype, value in program.constants]
     for number, step in enumerate(program.steps):
         sources = tuple(
@@ -197,11 +198,14 @@ def _append(
             ]
         )
         moved = Step(step.op, step.dtype, step.to, sources, step.immediates)
+        is_output = number in program.outputs
         # Two outputs of one instruction may be equal: each keeps a step of its own.
-        if moved not in known or number in program.outputs:
+        if moved not in known or (is_output and known[moved] in taken):
             merged.steps.append(moved)
             known[moved] = Ref(Source.STEP, len(merged.steps) - 1)
         places.append(known[moved])
+        if is_output:
+            taken.add(known[moved])
     return [places[number] for number in program.outputs]
 
 

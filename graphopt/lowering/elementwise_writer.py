@@ -98,7 +98,9 @@ class ElementwiseWriter:
             return self.problem
         if len(self.registers) > MAX_INPUTS:
             return NotLowered(f"more than {MAX_INPUTS} inputs")
-        order = common_order(self.build, self.registers, self.build.dims(self.node.outputs[0]))
+        order = None  # outputs of the graph are row-major
+        if not any(output.is_graph_output() for output in self.node.outputs):
+            order = common_order(self.build, self.registers, self.build.dims(self.node.outputs[0]))
         return self.emit(results, [self.build.output(self.node, k, order) for k in range(len(results))])
 
     def emit(self, results: tuple[Ref, ...], outputs: list[int]) -> NotLowered | None:

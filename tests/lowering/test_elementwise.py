@@ -205,7 +205,8 @@ def test_quantization_per_axis_and_block(opset: int) -> None:
     np.testing.assert_array_equal(got, wanted)
     feeds = {"x": got, "s": scale, "z": zero}
     back = node_model("DequantizeLinear", feeds, opset=opset, axis=-2)
-    np.testing.assert_array_equal(run(back, feeds)[0], reference(back, feeds)[0])
+    whole = (got.astype(np.int32) - zero[:, None]).astype(np.float32)
+    np.testing.assert_array_equal(run(back, feeds)[0], whole * scale[:, None])
     if opset >= 21:
         scale, zero = np.repeat(scale[None, :3, None], 4, 0) + np.zeros((1, 1, 5), np.float32), None
         feeds = {"x": x, "s": scale}
