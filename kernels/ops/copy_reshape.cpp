@@ -214,7 +214,8 @@ Run prepare_blocks(Bind& b, const Tensor& deep, const Tensor& wide, bool to_deep
     b.host->fail("blocks of %lld: %s and %s", static_cast<long long>(size), shape_text(deep).text, shape_text(wide).text);
   int64_t dims[6], of_deep[6], of_wide[6];
   block_strides(deep, wide, size, b.ints[1] != 0, dims, of_deep, of_wide);
-  b.make<CopyPlan>() = to_deep ? plan_copy(deep.dtype, 6, dims, of_wide, of_deep) : plan_copy(deep.dtype, 6, dims, of_deep, of_wide);
+  b.make<CopyPlan>() = to_deep ? plan_copy(deep.dtype, 6, dims, of_wide, of_deep)
+                               : plan_copy(deep.dtype, 6, dims, of_deep, of_wide);
   return run_plan;
 }
 

@@ -163,23 +163,38 @@ struct GatherElements {
   int axis;
 };
 
-template <class E> void run_gather_elements(const Instr& i, Worker& w) {
+// One line: all indices are checked before any is used, so that both loops are vectors where strides are 1.
+template <class E, class I>
+void gather_line(const GatherElements& p, const Host& host, const I* index, int64_t index_step, const E* x, E* y,
+                 int64_t y_step, int64_t n, int64_t dim) {
+  I least = 0, most = -1;
+  for (int64_t j = 0; j < n; ++j) {
+    const I k = index[j * index_step];
+    least = k < least ? k : least;
+    most = k > most ? k : most;
+  }
+  if (least < -dim || most >= dim)
+    for (int64_t j = 0; j < n; ++j) index_within(host, index[j * index_step], dim, p.axis);
+  const auto counted = [dim](int64_t k) { return k + (k < 0 ? dim : 0); };
+  if (index_step == 1 && y_step == 1 && p.step == 1 && p.along == 0) {
+    for (int64_t j = 0; j < n; ++j) y[j] = x[counted(index[j])];
+  } else {
+    for (int64_t j = 0; j < n; ++j) y[j * y_step] = x[counted(index[j * index_step]) * p.step + j * p.along];
+  }
+}
+
+template <class E, class I> void run_gather_elements(const Instr& i, Worker& w) {
   const auto& p = i.as<GatherElements>();
   const Tensor &data = *i.in[0], &indices = *i.in[1], &out = *i.out[0];
   const int last = out.rank - 1;
-  const int64_t width = out.dims[last], dim = data.dims[p.axis];
+  const int64_t width = out.dims[last];
   if (width == 0) return;
   w.parallel(p.n, 8192 / width + 1, [&](int64_t begin, int64_t end, Worker& worker) {
     Odometer<3> line = p.lines;
     line.seek(begin);
-    for (int64_t k = begin; k < end; ++k, line.next()) {
-      const E* x = data.as<E>() + line.at[1];
-      E* y = out.as<E>() + line.at[2];
-      for (int64_t j = 0; j < width; ++j) {
-        const int64_t index = index_at(indices, line.at[0] + j * indices.strides[last]);
-        y[j * out.strides[last]] = x[index_within(*worker.host, index, dim, p.axis) * p.step + j * p.along];
-      }
-    }
+    for (int64_t k = begin; k < end; ++k, line.next())
+      gather_line(p, *worker.host, indices.as<I>() + line.at[0], indices.strides[last], data.as<E>() + line.at[1],
+                  out.as<E>() + line.at[2], out.strides[last], width, data.dims[p.axis]);
   });
 }
 
@@ -199,7 +214,10 @@ Run prepare_gather_elements(Bind& b) {
   p.step = data.strides[p.axis];
   p.along = p.axis == out.rank - 1 ? 0 : data.strides[out.rank - 1];
   Run run = nullptr;
-  with_cell_type(data.dtype, [&](auto cell) { run = run_gather_elements<decltype(cell)>; });
+  with_cell_type(data.dtype, [&](auto cell) {
+    using E = decltype(cell);
+    run = indices.dtype == DType::kInt32 ? run_gather_elements<E, int32_t> : run_gather_elements<E, int64_t>;
+  });
   return run;
 }
 

@@ -6,6 +6,7 @@
 //
 // Any strides.
 #include <cmath>
+#include <cstring>
 
 #include "ops/copy_elements.h"
 #include "ops/copy_plan.h"
@@ -26,7 +27,8 @@ template <class T> void run_range(const Instr& i, Worker& w) {
   w.parallel(out.dims[0], 8192, [&](int64_t begin, int64_t end, Worker&) {
     for (int64_t k = begin; k < end; ++k) {
       if constexpr (std::is_integral_v<T>) {
-        out.as<T>()[k * step] = static_cast<T>(static_cast<uint64_t>(start) + static_cast<uint64_t>(k) * static_cast<uint64_t>(delta));
+        const uint64_t distance = static_cast<uint64_t>(k) * static_cast<uint64_t>(delta);
+        out.as<T>()[k * step] = static_cast<T>(static_cast<uint64_t>(start) + distance);
       } else {
         out.as<T>()[k * step] = number_as<T>(as_double(start) + static_cast<double>(k) * as_double(delta));
       }
@@ -77,7 +79,8 @@ template <class T> void run_eye_like(const Instr& i, Worker& w) {
   copy_parallel(p.plan, reinterpret_cast<const char*>(&zero), out.data, w);
   for (int64_t row = 0; row < out.dims[0]; ++row) {
     const int64_t column = row + p.k;
-    if (column >= 0 && column < out.dims[1]) out.as<T>()[row * out.strides[0] + column * out.strides[1]] = number_as<T>(1);
+    if (column < 0 || column >= out.dims[1]) continue;
+    out.as<T>()[row * out.strides[0] + column * out.strides[1]] = number_as<T>(1);
   }
 }
 
@@ -107,6 +110,7 @@ template <class E> void run_trilu(const Instr& i, Worker& w) {
   const int r = out.rank - 2, c = out.rank - 1;
   const int64_t rows = out.dims[r], columns = out.dims[c];
   if (rows == 0 || columns == 0) return;
+  const bool rows_are_dense = std::is_trivially_copyable_v<E> && in.strides[c] == 1 && out.strides[c] == 1;
   w.parallel(p.n * rows, 8192 / columns + 1, [&](int64_t begin, int64_t end, Worker&) {
     Odometer<2> matrix = p.matrices;
     matrix.seek(begin / rows);
@@ -118,9 +122,14 @@ template <class E> void run_trilu(const Instr& i, Worker& w) {
       int64_t edge = p.upper ? row + k : row + k + 1;
       edge = edge < 0 ? 0 : edge > columns ? columns : edge;
       const int64_t from = p.upper ? edge : 0, to = p.upper ? columns : edge;
-      for (int64_t q = 0; q < from; ++q) y[q * out.strides[c]] = E{};
-      for (int64_t q = from; q < to; ++q) y[q * out.strides[c]] = x[q * in.strides[c]];
-      for (int64_t q = to; q < columns; ++q) y[q * out.strides[c]] = E{};
+      if (rows_are_dense) {
+        std::memset(static_cast<void*>(y), 0, static_cast<size_t>(from) * sizeof(E));
+        std::memcpy(static_cast<void*>(y + from), static_cast<const void*>(x + from),
+                    static_cast<size_t>(to - from) * sizeof(E));
+        std::memset(static_cast<void*>(y + to), 0, static_cast<size_t>(columns - to) * sizeof(E));
+      } else {
+        for (int64_t q = 0; q < columns; ++q) y[q * out.strides[c]] = q >= from && q < to ? x[q * in.strides[c]] : E{};
+      }
       if (++row == rows) {
         row = 0;
         matrix.next();
