@@ -276,3 +276,22 @@ def test_constants_are_looked_at() -> None:
     with pytest.raises(ExecutionError, match="index 3 is out of range for axis 0 of 3 elements"):
         run(model, {"i": np.array([3])})
     assert [i.kernel for i in lower(from_proto(model)).main.instructions] == ["gather"]
+
+
+@pytest.mark.parametrize(
+    "name", ["BFLOAT16", "FLOAT8E4M3FN", "INT4", "UINT4", "FLOAT16", "COMPLEX64", "BOOL"]
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_kind_of_element(name: str, threads: int) -> None:
+    number = getattr(onnx.TensorProto, name)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
+    x = (np.arange(60) % 8).reshape(3, 4, 5).astype(dtype)
+    model = parsed("""g (float[a, b, c] x) => (float[p, q, r] y) {
+        t = Transpose<perm=[2, 0, 1]>(x) s = Constant<value_ints=[0, -1]>() r2 = Reshape(t, s)
+        i = Constant<value_ints=[4, 0, 4]>() g2 = Gather(r2, i) y = Concat<axis = 1>(g2, g2) }""")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = number
+    (found,) = run(model, {"x": x}, threads)
+    rows = x.transpose(2, 0, 1).reshape(5, -1)[[4, 0, 4]]
+    wanted = np.concatenate([rows, rows], 1)
+    assert found.dtype == dtype and np.array_equal(found.view(np.uint8), wanted.view(np.uint8))
