@@ -31,7 +31,7 @@ C element(const Tensor& t, int64_t i) {
 
 void check_vector(Bind& b, const char* name, int input, int64_t size, int64_t other) {
   const Tensor& t = *b.in[input];
-  if (!is_float(t.dtype) || t.rank != 1 || (t.dims[0] != size && t.dims[0] != other))
+  if (!is_real(t.dtype) || t.rank != 1 || (t.dims[0] != size && t.dims[0] != other))
     b.host->fail("%s: input %d has %lld elements of type %d, wanted %lld", name, input, static_cast<long long>(t.count()),
                  static_cast<int>(t.dtype), static_cast<long long>(size));
 }

@@ -140,7 +140,7 @@ Factor plan_factor(Bind& b, const char* name, int input, const Tensor& x, int ax
   Factor f;
   if (!b.has(input)) return f;
   const Tensor& t = *b.in[input];
-  if (!is_float(t.dtype)) b.host->fail("%s: element type %d of input %d", name, static_cast<int>(t.dtype), input);
+  if (!is_real(t.dtype)) b.host->fail("%s: element type %d of input %d", name, static_cast<int>(t.dtype), input);
   const int shift = x.rank - t.rank;
   for (int i = 0; i < x.rank; ++i) {
     const int64_t dim = i < shift ? 1 : t.dims[i - shift];

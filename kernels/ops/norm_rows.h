@@ -120,7 +120,7 @@ inline void over_rows(const RowPlan& plan, const Tensor& from, const Tensor& to,
   });
 }
 
-inline bool is_float(DType t) {
+inline bool is_real(DType t) {
   return t == DType::kFloat || t == DType::kFloat16 || t == DType::kBfloat16 || t == DType::kDouble;
 }
 

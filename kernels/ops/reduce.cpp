@@ -70,7 +70,7 @@ Run prepare(Bind& b) {
     p.kept.strides[0][last] = p.kept.strides[1][last] = 0;
   }
   const auto op = static_cast<Reduction>(b.ints[0]);
-  const Run run = is_float(x.dtype) ? reduce_float(p, op, x.dtype) : reduce_integer(p, op, x.dtype);
+  const Run run = is_real(x.dtype) ? reduce_float(p, op, x.dtype) : reduce_integer(p, op, x.dtype);
   if (run == nullptr)
     b.host->fail("reduce: operator %d has no form for element type %d", static_cast<int>(op), static_cast<int>(x.dtype));
   return run;
