@@ -52,7 +52,8 @@ Factors make_factors(const Bind& b) {
     b.host->fail("a product of %lld x %lld in a result of rank %d", static_cast<long long>(f.a.dims[f.a.rank - 2]),
                  static_cast<long long>(f.columns), b.out[0]->rank);
   if (f.columns > 1 && f.c.strides[leading] != 1) b.host->fail("the rows of the result have stride %lld", static_cast<long long>(f.c.strides[leading]));
-  if (f.a.dtype != f.b.dtype) b.host->fail("a product of element types %d and %d", static_cast<int>(f.a.dtype), static_cast<int>(f.b.dtype));
+  const bool bytes = size_of(f.a.dtype) == 1 && size_of(f.b.dtype) == 1;  // signed and unsigned mix
+  if (f.a.dtype != f.b.dtype && !bytes) b.host->fail("a product of element types %d and %d", static_cast<int>(f.a.dtype), static_cast<int>(f.b.dtype));
   if (b.has(2) && (b.in[2]->rank != 1 || b.in[2]->dims[0] != f.columns || (f.columns > 1 && b.in[2]->strides[0] != 1)))
     b.host->fail("a bias for %lld columns", static_cast<long long>(f.columns));
   int64_t a_strides[kMaxRank], b_strides[kMaxRank];

@@ -20,12 +20,14 @@ from graphopt.ir.dims import Dim
 from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, fully_connected
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
+from graphopt.lowering.operators.linear_quantized import emit_row_quantized
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
 
 __all__ = ["ACTIVATION_NUMBERS", "Activation", "activation_of"]
 
 F16_LARGEST = 65504.0
+MIN_QUANTIZED = 16  # rows and columns of weights that are quantized
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _PLAIN = frozenset(
     {
@@ -229,12 +231,43 @@ def _emit_packed(build: Builder, node: ir.Node, product: Product) -> NotLowered 
             return NotLowered("the rank of a transposed operand is not known")
         strides = build.strides(a)
         a = build.look(a, _swapped(dims), _swapped(strides))
+    if build.precision == "int8" and _is_quantizable(build, product):
+        _emit_in_bytes(build, node, product, a)
+        return None
     kernel, packer = _form(build, product.b)
     packed = build.packed(packer, [product.b], [int(product.transpose_b)])
     ints = (depth, columns, product.activation.number, RESIDUAL_FIRST)
     inputs = [a, packed, product.bias, product.residual]
     build.emit(kernel, inputs, [build.output(node)], ints, product.floats)
     return None
+
+
+def _is_quantizable(build: Builder, product: Product) -> bool:
+    """Whether a product is to run in 8 bits: the weights are worth a pass over the rows."""
+    dims = build.dims(product.b)
+    return (
+        build.dtype(product.b) == ir.DataType.FLOAT
+        and build.dims(product.a) is not None
+        and not product.transpose_a
+        and dims is not None
+        and all(type(dim) is int and dim >= MIN_QUANTIZED for dim in dims)
+    )
+
+
+def _emit_in_bytes(build: Builder, node: ir.Node, product: Product, a: int) -> None:
+    weights = build.constant(product.b)
+    dims = build.dims(product.a)
+    assert weights is not None and dims is not None, "a quantizable product"
+    emit_row_quantized(
+        build,
+        a,
+        dims,
+        (weights.T if product.transpose_b else weights).astype(np.float32, copy=False),
+        (product.bias, product.residual),
+        build.output(node),
+        (product.activation.number, RESIDUAL_FIRST),
+        product.floats,
+    )
 
 
 def _swapped(dims: Sequence[Dim]) -> tuple[Dim, ...]:
