@@ -67,7 +67,7 @@ GRAPHOPT_INLINE float sum_over(const T* x, int64_t n, const F& f) {
 
 template <class T>
 GRAPHOPT_INLINE vf load_some(const T* p, int n) {
-  return n == kLanes ? load(p) : load_first(p, n);
+  return n == kLanes ? load(p) : load_first(p, n % kLanes);
 }
 
 // y = (x - mean) * inverse * scale + bias.
