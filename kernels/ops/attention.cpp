@@ -4,6 +4,7 @@
 // the transposed scores [keys][lanes] are products of rows of K, read in place whatever their stride, with it (tiles of
 // 12 keys); maximum, exponential and sum then go down the block without a horizontal step; and O [queries][value size]
 // += P' V are tiles of 12 queries by two vectors of V, read in place. A running maximum joins the blocks.
+// 36, 73 and 88 of 115 GF at 10, 30 and 100 queries of 4 heads of 64; 95 GF of whole blocks over 1024 keys.
 // Up to kStepQueries queries go another way: attention_step.h.
 //
 // in: Q [B, H, T, d], K [B, G, S, d], V [B, G, S, e], mask? (broadcast to [B, H, T, S]; its last dim may be short),
