@@ -148,6 +148,9 @@ def _module(module: Module, numbers: _Numbers, done: list[list[int]], used: set[
     words.append(len(plan.segments))
     for segment in plan.segments:
         words += _segment(module, segment, numbers)
+    words.append(len(module.growing))
+    for g in module.growing:
+        words += [g.register, g.axis, numbers.dim(g.length)]
     done.append(words)
     return len(done) - 1
 

@@ -19,6 +19,7 @@ __all__ = [
     "ABSENT",
     "Constant",
     "Definition",
+    "Growing",
     "Instruction",
     "Module",
     "Program",
@@ -140,6 +141,20 @@ class Definition:
     rest: Dim = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """An input that a loop carries and its body appends to in place.
+
+    Attributes:
+        axis: Where it grows; all dims before it are 1.
+        length: What it must have room for along the axis.
+    """
+
+    register: int
+    axis: int
+    length: Dim
+
+
 @dataclass(slots=True)
 class Module:
     """Instructions over registers of their own.
@@ -155,6 +170,7 @@ class Module:
     instructions: list[Instruction] = field(default_factory=list)
     captures: list[tuple[int, int]] = field(default_factory=list)
     definitions: list[Definition] = field(default_factory=list)
+    growing: list[Growing] = field(default_factory=list)
 
     def add(self, register: Register) -> int:
         """The number of a new register."""
@@ -182,6 +198,7 @@ class Program:
         input_names: In the order of the main module's inputs; so `output_names`.
         input_dims: As the model declares them: numbers, names, or None.
         defaults: Inputs that may be left out.
+        input_types: As a session names them: "tensor(float)", "seq(tensor(int64))"; so `output_types`.
         fallbacks: Operators that the reference implementation runs, with the reason.
     """
 
@@ -193,3 +210,5 @@ class Program:
     output_dims: tuple[tuple[int | str | None, ...] | None, ...] = ()
     fallbacks: tuple[tuple[str, str], ...] = ()
     defaults: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    input_types: tuple[str, ...] = ()
+    output_types: tuple[str, ...] = ()

@@ -22,23 +22,7 @@ Frame& Executor::open(const Frame& outer, int32_t body) {
     kept->values.resize(kept->module->registers.size());
   }
   for (const auto& [outside, inside] : kept->module->captures) {
-    const RegisterInfo& info = outer.module->registers[static_cast<size_t>(outside)];
-    const Value& root = outer.values[static_cast<size_t>(info.root)];
-    Value& value = kept->values[static_cast<size_t>(inside)];
-    if (outside == info.root) {
-      value = root;
-      continue;
-    }
-    value.kind = Value::Kind::kTensor;
-    value.owner = root.owner;
-    Tensor& t = value.tensor;
-    t.dtype = info.dtype;
-    t.rank = info.rank;
-    for (int d = 0; d < t.rank; ++d) t.dims[d] = sizes_.compute(info.dims[static_cast<size_t>(d)]);
-    t.make_dense();
-    if (info.has_strides)
-      for (int d = 0; d < t.rank; ++d) t.strides[d] = sizes_.compute(info.strides[static_cast<size_t>(d)]);
-    t.data = root.tensor.data + sizes_.compute(info.offset) * size_of(t.dtype);
+    kept->values[static_cast<size_t>(inside)] = value_of(outer, outside);
   }
   return *kept;
 }
@@ -53,24 +37,12 @@ Value Executor::scalar(DType dtype, int64_t content) {
   return value;
 }
 
-// The value of a register that an output of a module is: a constant has no place in the frame.
-static Value result_of(const Frame& frame, int32_t reg, const Constants& constants) {
-  if (reg < 0) return {};
-  const RegisterInfo& info = frame.module->registers[static_cast<size_t>(reg)];
-  if (info.constant < 0) return frame.values[static_cast<size_t>(reg)];
-  Value value;
-  value.kind = Value::Kind::kTensor;
-  value.tensor = constants[static_cast<size_t>(info.constant)];
-  return value;
-}
-
-
 void Executor::run_if(Frame& frame, const InstructionInfo& info) {
-  const Value condition = result_of(frame, info.inputs[0], constants_);
+  const Value condition = value_of(frame, info.inputs[0]);
   Frame& body = open(frame, info.bodies[is_true(condition) ? 0 : 1]);
   enter(body);
   for (size_t i = 0; i < info.outputs.size(); ++i)
-    if (info.outputs[i] >= 0) frame.values[static_cast<size_t>(info.outputs[i])] = result_of(body, body.module->outputs[i], constants_);
+    if (info.outputs[i] >= 0) frame.values[static_cast<size_t>(info.outputs[i])] = value_of(body, body.module->outputs[i]);
   for (Value& value : body.values) value.clear();
 }
 
@@ -81,6 +53,7 @@ void Executor::finish_loop(Frame& frame, const InstructionInfo& info, std::vecto
     Value& value = frame.values[static_cast<size_t>(info.outputs[i])];
     if (i < n) {
       value = std::move(carried[i]);
+      value.room = 0;
       continue;
     }
     const RegisterInfo& r = frame.module->registers[static_cast<size_t>(info.outputs[i])];
@@ -96,18 +69,21 @@ void Executor::run_loop(Frame& frame, const InstructionInfo& info) {
   const auto n = static_cast<size_t>(info.inputs.size() - 2);
   int64_t most = INT64_MAX;
   if (info.inputs[0] >= 0) {
-    const Value trips = result_of(frame, info.inputs[0], constants_);
+    const Value trips = value_of(frame, info.inputs[0]);
     if (trips.tensor.count() != 1) fail("a trip count is one number");
     most = *trips.tensor.as<int64_t>();
   }
   Value condition;
   bool goes_on = true;
   if (info.inputs[1] >= 0) {
-    condition = result_of(frame, info.inputs[1], constants_);
+    condition = value_of(frame, info.inputs[1]);
     goes_on = is_true(condition);
   }
   std::vector<Value> carried;
-  for (size_t i = 0; i < n; ++i) carried.push_back(result_of(frame, info.inputs[i + 2], constants_));
+  for (size_t i = 0; i < n; ++i) {
+    carried.push_back(value_of(frame, info.inputs[i + 2]));
+    carried.back().room = 0;
+  }
   const ModuleInfo& module = program_.modules[static_cast<size_t>(info.bodies[0])];
   std::vector<Stack> stacks(module.outputs.size() - 1 - n, Stack(0, false));
   Frame& body = open(frame, info.bodies[0]);
@@ -124,11 +100,11 @@ void Executor::run_loop(Frame& frame, const InstructionInfo& info) {
     set(1, scalar(DType::kBool, 1));
     for (size_t c = 0; c < n; ++c) set(c + 2, std::move(carried[c]));
     enter(body);
-    condition = result_of(body, module.outputs[0], constants_);
+    condition = value_of(body, module.outputs[0]);
     goes_on = is_true(condition);
-    for (size_t c = 0; c < n; ++c) carried[c] = result_of(body, module.outputs[c + 1], constants_);
+    for (size_t c = 0; c < n; ++c) carried[c] = value_of(body, module.outputs[c + 1]);
     for (size_t s = 0; s < stacks.size(); ++s)
-      stacks[s].push(result_of(body, module.outputs[n + 1 + s], constants_), buffers_, most == INT64_MAX ? 0 : most);
+      stacks[s].push(value_of(body, module.outputs[n + 1 + s]), buffers_, most == INT64_MAX ? 0 : most);
     for (int32_t reg : module.outputs) body.values[static_cast<size_t>(reg)].clear();
     for (int32_t reg : module.inputs) body.values[static_cast<size_t>(reg)].clear();
   }
@@ -154,11 +130,11 @@ void Executor::run_scan(Frame& frame, const InstructionInfo& info) {
   const auto integer = [&](size_t i) { return sizes_.compute(info.ints[i]); };
   const auto states = static_cast<size_t>(integer(0)), slices = static_cast<size_t>(integer(1)), stacked = static_cast<size_t>(integer(2));
   std::vector<Value> carried, scanned;
-  for (size_t i = 0; i < states; ++i) carried.push_back(result_of(frame, info.inputs[i], constants_));
+  for (size_t i = 0; i < states; ++i) carried.push_back(value_of(frame, info.inputs[i]));
   std::vector<int64_t> axes;
   int64_t length = -1;
   for (size_t i = 0; i < slices; ++i) {
-    scanned.push_back(result_of(frame, info.inputs[states + i], constants_));
+    scanned.push_back(value_of(frame, info.inputs[states + i]));
     int64_t axis = integer(3 + i);
     axis = axis < 0 ? axis + scanned[i].tensor.rank : axis;
     if (axis < 0 || axis >= scanned[i].tensor.rank) fail("node '%s' (Scan): axis %lld of a tensor of rank %d", program_.text(info.nodes), static_cast<long long>(axis), scanned[i].tensor.rank);
@@ -189,8 +165,8 @@ void Executor::run_scan(Frame& frame, const InstructionInfo& info) {
       body.values[static_cast<size_t>(module.inputs[states + s])] = std::move(slice);
     }
     enter(body);
-    for (size_t s = 0; s < states; ++s) carried.at(s) = result_of(body, module.outputs[s], constants_);
-    for (size_t s = 0; s < stacked; ++s) stacks[s].push(result_of(body, module.outputs[states + s], constants_), buffers_, length);
+    for (size_t s = 0; s < states; ++s) carried.at(s) = value_of(body, module.outputs[s]);
+    for (size_t s = 0; s < stacked; ++s) stacks[s].push(value_of(body, module.outputs[states + s]), buffers_, length);
     for (int32_t reg : module.outputs) body.values[static_cast<size_t>(reg)].clear();
   }
   iteration_.pop_back();
@@ -207,14 +183,14 @@ void Executor::run_special(Frame& frame, const InstructionInfo& info) {
       std::vector<Value> constants(info.inputs.size());
       std::vector<Value*> in, out;
       for (size_t i = 0; i < info.inputs.size(); ++i) {
-        constants[i] = result_of(frame, info.inputs[i], constants_);
+        constants[i] = value_of(frame, info.inputs[i]);
         in.push_back(&constants[i]);
       }
       for (int32_t reg : info.outputs) out.push_back(&frame.values[static_cast<size_t>(reg)]);
       return callbacks_->reference(info, in, out, buffers_);
     }
     case Special::kTap: {
-      const Value value = result_of(frame, info.inputs[0], constants_);
+      const Value value = value_of(frame, info.inputs[0]);
       if (callbacks_->tap) callbacks_->tap(program_.blobs[static_cast<size_t>(info.blob)].c_str(), iteration_, value);
       return;
     }

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/errors.h"
 
@@ -58,7 +59,9 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& cal
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int32_t reg = module.inputs[i];
     const RegisterInfo& info = module.registers[static_cast<size_t>(reg)];
-    const Value& value = inputs[i];
+    Value& value = inputs[i];
+    // One element is taken for a scalar, whatever its rank.
+    if (value.is_tensor() && info.rank == 0 && value.tensor.count() == 1) value.tensor.rank = 0;
     if (value.is_tensor() && info.dtype != DType::kUndefined && info.dtype != value.tensor.dtype)
       fail("input '%s': element type %d, wanted %d", name_of(frame, reg), static_cast<int>(value.tensor.dtype), static_cast<int>(info.dtype));
     if (value.is_tensor() && info.rank >= 0 && info.rank != value.tensor.rank)
@@ -67,7 +70,7 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& cal
   }
   enter(frame);
   std::vector<Value> results;
-  for (int32_t reg : module.outputs) results.push_back(frame.values[static_cast<size_t>(reg)]);
+  for (int32_t reg : module.outputs) results.push_back(value_of(frame, reg));
   return results;
 }
 
@@ -75,6 +78,7 @@ void Executor::enter(Frame& frame) {
   define(frame, frame.module->entry);
   for (int32_t reg : frame.module->inputs) check_dims(frame, reg);
   for (const auto& [outside, inside] : frame.module->captures) check_dims(frame, inside);
+  for (const Growing& g : frame.module->growing) make_room(frame, g);
   for (const SegmentInfo& segment : frame.module->segments) run_segment(frame, segment);
 }
 
@@ -109,6 +113,17 @@ Plan& Executor::plan_for(const ModuleInfo& module, const SegmentInfo& segment) {
   if (plans.last != nullptr && fits(*plans.last)) return *plans.last;
   for (auto& plan : plans.all)
     if (fits(*plan)) return *(plans.last = plan.get());
+  // A body's sizes change with each iteration, a model's with each run.
+  if (&module != &program_.main() && plans.last != nullptr) {
+    Plan* plan = std::exchange(plans.last, nullptr);
+    try {
+      planner_.rebind(module, segment, sizes_, arena_, limits_.bytes, *plan);
+    } catch (...) {
+      plans.all.clear();
+      throw;
+    }
+    return *(plans.last = plan);
+  }
   plans.last = nullptr;
   std::unique_ptr<Plan> made;
   if (plans.all.size() >= kPlans) {
@@ -261,6 +276,52 @@ void Executor::check_dims(const Frame& frame, int32_t reg) const {
     if (value.tensor.dims[i] != wanted)
       fail("value '%s': dim %d is %lld, wanted %lld", name_of(frame, reg), i, static_cast<long long>(value.tensor.dims[i]), static_cast<long long>(wanted));
   }
+}
+
+void Executor::make_room(Frame& frame, const Growing& growing) {
+  Value& value = frame.values[static_cast<size_t>(growing.reg)];
+  const Tensor& t = value.tensor;
+  const int64_t needed = sizes_.compute(growing.length);
+  if (!value.is_tensor() || needed <= value.room) return;
+  const int64_t row = t.product(growing.axis + 1, t.rank);
+  int64_t room = std::max(needed, std::max<int64_t>(16, value.room * 2));
+  Owner owner = buffers_.take(t.dtype, room * row);
+  room = owner.get()->bytes / std::max<int64_t>(1, row * size_of(t.dtype));
+  Tensor grown = t;
+  grown.data = owner.get()->data;
+  copy_elements(t, grown);
+  value.tensor.data = grown.data;
+  value.owner = std::move(owner);
+  value.room = t.dtype == DType::kString ? needed : room;
+}
+
+// The value of a register: a constant and a view have no place of their own in the frame.
+Value Executor::value_of(const Frame& frame, int32_t reg) const {
+  if (reg < 0) return {};
+  const RegisterInfo& info = frame.module->registers[static_cast<size_t>(reg)];
+  const RegisterInfo& root = frame.module->registers[static_cast<size_t>(info.root)];
+  const int32_t constant = info.constant >= 0 ? info.constant : root.constant;
+  if (constant < 0 && info.root == reg) return frame.values[static_cast<size_t>(reg)];
+  Value value;
+  value.kind = Value::Kind::kTensor;
+  Tensor& t = value.tensor;
+  if (constant >= 0 && info.root == reg) {
+    t = constants_[static_cast<size_t>(constant)];
+    return value;
+  }
+  const char* data = constant >= 0 ? constants_[static_cast<size_t>(constant)].data : frame.values[static_cast<size_t>(info.root)].tensor.data;
+  if (constant < 0) {
+    value.owner = frame.values[static_cast<size_t>(info.root)].owner;
+    value.room = frame.values[static_cast<size_t>(info.root)].room;
+  }
+  t.dtype = info.dtype;
+  t.rank = info.rank;
+  for (int d = 0; d < t.rank; ++d) t.dims[d] = sizes_.compute(info.dims[static_cast<size_t>(d)]);
+  t.make_dense();
+  if (info.has_strides)
+    for (int d = 0; d < t.rank; ++d) t.strides[d] = sizes_.compute(info.strides[static_cast<size_t>(d)]);
+  t.data = const_cast<char*>(data) + sizes_.compute(info.offset) * size_of(t.dtype);
+  return value;
 }
 
 const char* Executor::name_of(const Frame& frame, int32_t reg) const {

@@ -64,6 +64,8 @@ class Executor {
   void run_sequence(Frame& frame, const InstructionInfo& info);
   void define(const Frame& frame, const std::vector<Definition>& definitions);
   void check_dims(const Frame& frame, int32_t reg) const;
+  void make_room(Frame& frame, const Growing& growing);
+  Value value_of(const Frame& frame, int32_t reg) const;
   Plan& plan_for(const ModuleInfo& module, const SegmentInfo& segment);
   // A frame for a body with what it captures; frames are kept for the next time.
   Frame& open(const Frame& outer, int32_t body);

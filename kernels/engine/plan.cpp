@@ -91,6 +91,11 @@ void Planner::build(const ModuleInfo& module, const SegmentInfo& segment, Sizes&
   for (int32_t symbol : segment.symbols) plan.key.push_back(sizes.symbol(symbol));
   bind_tensors(module, segment, sizes, plan);
   place(module, segment, plan);
+  bind_addresses(module, segment, sizes, arena, limit, plan);
+  prepare(module, segment, sizes, plan);
+}
+
+void Planner::bind_addresses(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const {
   arena.reserve(plan.arena_bytes, limit);
   for (size_t i = 0; i < segment.registers.size(); ++i) {
     const RegisterInfo& info = module.registers[static_cast<size_t>(segment.registers[i])];
@@ -99,41 +104,76 @@ void Planner::build(const ModuleInfo& module, const SegmentInfo& segment, Sizes&
     const int64_t offset = sizes[info.offset] * size_of(info.dtype);
     plan.tensors[i].data = arena.base() + plan.offsets[index_of(segment, info.root)] + offset;
   }
-  prepare(module, segment, sizes, plan);
+}
+
+void Planner::rebind(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const {
+  uint64_t changed = 0;
+  for (size_t i = 0; i < segment.symbols.size(); ++i) {
+    const int64_t now = sizes.symbol(segment.symbols[i]);
+    if (plan.key[i] != now) changed |= uint64_t{1} << (i < 63 ? i : 63);
+    plan.key[i] = now;
+  }
+  sizes.evaluate(segment.slots);
+  bool fits = true;
+  for (size_t i = 0; i < segment.registers.size(); ++i)
+    if ((segment.register_masks[i] & changed) != 0) fits = bind_tensor(module, segment, sizes, i, plan) && fits;
+  if (!fits) {
+    // What grows will grow again: twice the room.
+    for (size_t i = 0; i < segment.registers.size(); ++i)
+      if ((segment.register_masks[i] & changed) != 0 && plan.local_bytes[i] >= 0) plan.local_bytes[i] *= 2;
+    place(module, segment, plan);
+  }
+  bind_addresses(module, segment, sizes, arena, limit, plan);
+  for (size_t i = 0; i < segment.instruction_masks.size(); ++i) {
+    if ((segment.instruction_masks[i] & changed) == 0) continue;
+    const InstructionInfo& info = module.instructions[static_cast<size_t>(segment.first) + i];
+    plan.code[i] = prepare_instruction(program_, info, plan.code[i].in, plan.code[i].out, sizes, plan.params[i], threads_, plan.scratch, false);
+  }
+}
+
+bool Planner::bind_tensor(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, size_t i, Plan& plan) const {
+  const int32_t number = segment.registers[i];
+  const RegisterInfo& info = module.registers[static_cast<size_t>(number)];
+  const RegisterInfo& root = module.registers[static_cast<size_t>(info.root)];
+  Tensor& t = plan.tensors[i];
+  const int32_t constant = info.constant >= 0 ? info.constant : root.constant;
+  if (constant >= 0 && info.rank < 0) {
+    t = constants_[static_cast<size_t>(constant)];
+    return true;
+  }
+  t.dtype = info.dtype;
+  t.rank = info.rank;
+  for (int d = 0; d < t.rank; ++d) t.dims[d] = sizes[info.dims[static_cast<size_t>(d)]];
+  const int64_t count = checked_count(t);
+  if (info.has_strides)
+    for (int d = 0; d < t.rank; ++d) t.strides[d] = sizes[info.strides[static_cast<size_t>(d)]];
+  else t.make_dense();
+  const int64_t offset = sizes[info.offset] * size_of(info.dtype);
+  if (constant >= 0) {
+    t.data = constants_[static_cast<size_t>(constant)].data + offset;
+  } else if (root.is_local) {
+    if (info.root != number) return true;
+    const int64_t bytes = (bytes_of(t.dtype, count) + kAlign - 1) / kAlign * kAlign;
+    if (bytes <= plan.local_bytes[i]) return true;
+    plan.local_bytes[i] = bytes;
+    return false;
+  } else if (plan.import_of[i] >= 0) {
+    plan.imports[static_cast<size_t>(plan.import_of[i])].offset = offset;
+  } else {
+    plan.import_of[i] = static_cast<int32_t>(plan.imports.size());
+    plan.imports.push_back({static_cast<int32_t>(i), info.root, offset});
+  }
+  return true;
 }
 
 void Planner::bind_tensors(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Plan& plan) const {
   const size_t n = segment.registers.size();
   plan.tensors.assign(n, Tensor{});
   plan.local_bytes.assign(n, -1);
+  plan.import_of.assign(n, -1);
   plan.imports.clear();
   plan.exports.clear();
-  for (size_t i = 0; i < n; ++i) {
-    const int32_t number = segment.registers[i];
-    const RegisterInfo& info = module.registers[static_cast<size_t>(number)];
-    const RegisterInfo& root = module.registers[static_cast<size_t>(info.root)];
-    Tensor& t = plan.tensors[i];
-    const int32_t constant = info.constant >= 0 ? info.constant : root.constant;
-    if (constant >= 0 && info.rank < 0) {
-      t = constants_[static_cast<size_t>(constant)];
-      continue;
-    }
-    t.dtype = info.dtype;
-    t.rank = info.rank;
-    for (int d = 0; d < t.rank; ++d) t.dims[d] = sizes[info.dims[static_cast<size_t>(d)]];
-    const int64_t count = checked_count(t);
-    if (info.has_strides)
-      for (int d = 0; d < t.rank; ++d) t.strides[d] = sizes[info.strides[static_cast<size_t>(d)]];
-    else t.make_dense();
-    const int64_t offset = sizes[info.offset] * size_of(info.dtype);
-    if (constant >= 0) {
-      t.data = constants_[static_cast<size_t>(constant)].data + offset;
-    } else if (root.is_local) {
-      if (info.root == number) plan.local_bytes[i] = (bytes_of(t.dtype, count) + kAlign - 1) / kAlign * kAlign;
-    } else {
-      plan.imports.push_back({static_cast<int32_t>(i), info.root, offset});
-    }
-  }
+  for (size_t i = 0; i < n; ++i) bind_tensor(module, segment, sizes, i, plan);
   // Values of the frame that this segment makes: the first to touch them writes them.
   std::vector<bool> seen(module.registers.size(), false);
   for (int32_t i = segment.first; i < segment.first + segment.count; ++i) {

@@ -21,11 +21,6 @@ struct Plan {
     int32_t tensor, root;
     bool is_made;  // else it was there before: the segment writes into it
   };
-  struct Local {
-    int32_t tensor;
-    int64_t offset, bytes;
-  };
-
   std::vector<int64_t> key;       // values of the segment's symbols
   std::vector<Tensor> tensors;    // one for each register of the segment, in its order
   std::vector<Tensor*> operands;  // of all instructions, inputs then outputs
@@ -35,6 +30,7 @@ struct Plan {
   std::vector<Export> exports;
   std::vector<int64_t> local_bytes;  // of each register of the segment that is local and has memory of its own
   std::vector<int64_t> offsets;
+  std::vector<int32_t> import_of;  // of each register its number among the imports, or -1
   int64_t arena_bytes = 0, scratch = 0;
   uint64_t used = 0;  // when it was last run, for eviction
 };
@@ -46,9 +42,14 @@ class Planner {
 
   // Sizes are evaluated in `sizes`; arena addresses are bound against `arena`, which is grown.
   void build(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const;
+  // The same plan for other sizes: only what depends on the symbols that changed is bound again.
+  void rebind(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const;
 
  private:
+  // Dims, strides and offset of one register; false: its memory does not hold it any more.
+  bool bind_tensor(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, size_t i, Plan& plan) const;
   void bind_tensors(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Plan& plan) const;
+  void bind_addresses(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const;
   void place(const ModuleInfo& module, const SegmentInfo& segment, Plan& plan) const;
   void prepare(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Plan& plan) const;
 

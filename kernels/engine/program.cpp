@@ -109,6 +109,13 @@ class Reader {
     m.entry = definitions(m);
     const int64_t n_segments = count();
     for (int64_t i = 0; i < n_segments; ++i) m.segments.push_back(segment(m));
+    const int64_t n_growing = count();
+    for (int64_t i = 0; i < n_growing; ++i) {
+      const auto grown = static_cast<int32_t>(number(0, n - 1));
+      const int32_t rank = m.registers[static_cast<size_t>(grown)].rank;
+      const auto axis = static_cast<int32_t>(number(0, rank - 1));
+      m.growing.push_back({grown, axis, slot()});
+    }
     return m;
   }
 
@@ -199,8 +206,23 @@ class Reader {
       slots.insert(info.strides.begin(), info.strides.end());
       slots.insert(info.offset);
     }
-    std::vector<int32_t> pending(slots.begin(), slots.end());
     std::set<int32_t> symbols;
+    close(slots, symbols);
+    s.registers.assign(registers.begin(), registers.end());
+    s.slots.assign(slots.begin(), slots.end());
+    s.symbols.assign(symbols.begin(), symbols.end());
+    for (int32_t r : s.registers) s.register_masks.push_back(mask_of(m, s, {r}, {}));
+    for (int32_t i = s.first; i < s.first + s.count; ++i) {
+      const InstructionInfo& instruction = m.instructions[static_cast<size_t>(i)];
+      std::vector<int32_t> operands = instruction.inputs;
+      operands.insert(operands.end(), instruction.outputs.begin(), instruction.outputs.end());
+      s.instruction_masks.push_back(mask_of(m, s, operands, instruction.ints));
+    }
+  }
+
+  // Adds all slots that slots need, and the symbols that those read.
+  void close(std::set<int32_t>& slots, std::set<int32_t>& symbols) const {
+    std::vector<int32_t> pending(slots.begin(), slots.end());
     while (!pending.empty()) {
       const Expression& e = program_.expressions[static_cast<size_t>(pending.back())];
       pending.pop_back();
@@ -209,9 +231,22 @@ class Reader {
       for (int32_t operand : {static_cast<int32_t>(e.a), e.b})
         if (slots.insert(operand).second) pending.push_back(operand);
     }
-    s.registers.assign(registers.begin(), registers.end());
-    s.slots.assign(slots.begin(), slots.end());
-    s.symbols.assign(symbols.begin(), symbols.end());
+  }
+
+  uint64_t mask_of(const ModuleInfo& m, const SegmentInfo& s, const std::vector<int32_t>& registers, const std::vector<int32_t>& ints) const {
+    std::set<int32_t> slots(ints.begin(), ints.end()), symbols;
+    for (int32_t r : registers) {
+      if (r < 0) continue;
+      const RegisterInfo& info = m.registers[static_cast<size_t>(r)];
+      slots.insert(info.dims.begin(), info.dims.end());
+      slots.insert(info.strides.begin(), info.strides.end());
+      slots.insert(info.offset);
+    }
+    close(slots, symbols);
+    uint64_t mask = 0;
+    for (size_t i = 0; i < s.symbols.size(); ++i)
+      if (symbols.count(s.symbols[i]) != 0) mask |= uint64_t{1} << (i < 63 ? i : 63);
+    return mask;
   }
 
   const int64_t* at_;

@@ -81,7 +81,15 @@ struct SegmentInfo {
   std::vector<int32_t> slots;      // all that its sizes need, in order
   std::vector<int32_t> symbols;    // all that those read
   std::vector<int32_t> registers;  // all that its instructions touch
+  // Which of `symbols` (bit i; the last bit: any from the 63rd on) each register and instruction depends on.
+  std::vector<uint64_t> register_masks, instruction_masks;
   int32_t number = 0;              // among all segments of the program
+};
+
+// An input that a loop carries and appends to in place: all dims before `axis` are 1.
+struct Growing {
+  int32_t reg, axis;
+  int32_t length;  // slot: what it must have room for along the axis
 };
 
 struct ModuleInfo {
@@ -92,6 +100,7 @@ struct ModuleInfo {
   std::vector<InstructionInfo> instructions;
   std::vector<Definition> entry;
   std::vector<SegmentInfo> segments;
+  std::vector<Growing> growing;
 };
 
 struct ProgramInfo {

@@ -52,11 +52,13 @@ struct Value {
   Kind kind = Kind::kNone;
   Tensor tensor;
   Owner owner;
+  int64_t room = 0;  // of a value that a loop appends to: what its memory holds along that axis
   std::shared_ptr<std::vector<Value>> items;  // of a sequence; shared until it is changed
 
   bool is_tensor() const { return kind == Kind::kTensor; }
   void clear() {
     kind = Kind::kNone;
+    room = 0;
     owner.reset();
     items.reset();
   }

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphopt.lowering.elementwise_fusion import fuse_elementwise
+from graphopt.lowering.elementwise_fusion import fuse_elementwise
+from graphopt.lowering.passes.caches import append_in_place
 from graphopt.lowering.passes.dead import remove_dead
 from graphopt.lowering.passes.layouts import settle_layouts
+from graphopt.lowering.passes.residuals import fuse_residuals
+from graphopt.lowering.passes.slices import write_in_place
 from graphopt.lowering.program import Module, Program
 
 __all__ = ["finish", "modules_of"]

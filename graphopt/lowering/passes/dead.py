@@ -15,6 +15,7 @@ def remove_dead(module: Module) -> None:
     live = {module.root(r) for r in module.outputs if r != ABSENT}
     live.update(module.root(d.register) for d in module.definitions)
     kept: list[Instruction] = []
+    live.update(g.register for g in module.growing)
     for instruction in reversed(module.instructions):
         outputs = [o for o in instruction.outputs if o != ABSENT]
         if not any(module.root(o) in live for o in outputs) and instruction.kernel not in _ACTING:

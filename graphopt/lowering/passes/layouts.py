@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from graphopt.ir.dims import Dim
 from graphopt.lowering.kernels import Layout, traits
 from graphopt.lowering.program import ABSENT, Instruction, Module, Register, dense_strides
 
-__all__ = ["settle_layouts"]
+__all__ = ["fits", "settle_layouts"]
 
 
 def settle_layouts(module: Module) -> None:
@@ -23,7 +24,7 @@ def settle_layouts(module: Module) -> None:
                 instruction.inputs[place] = _fitting(module, register, wanted.input(place), done, copies)
         after: list[Instruction] = []
         for place, register in enumerate(instruction.outputs):
-            if register == ABSENT or _fits(module.registers[register], wanted.output(place)):
+            if register == ABSENT or fits(module.registers[register], wanted.output(place)):
                 continue
             of = module.registers[register]
             inner = module.add(Register(of.dtype, of.dims, of.name, _strides(of, wanted.output(place))))
@@ -32,12 +33,14 @@ def settle_layouts(module: Module) -> None:
         done.append(instruction)
         done.extend(after)
     own = {module.root(r) for r in module.inputs} | {inside for _, inside in module.captures}
+    growing = {g.register for g in module.growing}
     for place, register in enumerate(module.outputs):
         if register == ABSENT:
             continue
         of = module.registers[register]
         handed_on = module.root(register) in own or of.constant != ABSENT
-        if not of.is_dense or of.base != ABSENT or (module.name == "main" and handed_on):
+        grows = module.root(register) in growing
+        if not grows and (not of.is_dense or of.base != ABSENT or (module.name == "main" and handed_on)):
             module.outputs[place] = _copied(module, register, Layout.DENSE, done)
     seen: set[int] = set()
     for place, register in enumerate(module.outputs):
@@ -47,7 +50,8 @@ def settle_layouts(module: Module) -> None:
     module.instructions = done
 
 
-def _fits(register: Register, layout: Layout) -> bool:
+def fits(register: Register, layout: Layout) -> bool:
+    """Whether a register lies as a kernel wants it."""
     if register.dims is None or layout is Layout.ANY:
         return True
     if layout is Layout.DENSE:
@@ -63,7 +67,7 @@ def _channels_last(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
 
 
-def _strides(register: Register, layout: Layout) -> tuple[object, ...] | None:
+def _strides(register: Register, layout: Layout) -> tuple[Dim, ...] | None:
     if layout is Layout.CHANNELS_LAST and register.dims is not None:
         return dense_strides(register.dims, _channels_last(len(register.dims)))
     return None
@@ -76,7 +80,7 @@ def _fitting(
     done: list[Instruction],
     copies: dict[tuple[int, Layout], int],
 ) -> int:
-    if _fits(module.registers[register], layout):
+    if fits(module.registers[register], layout):
         return register
     layout = Layout.DENSE if layout is Layout.ROWS else layout
     found = copies.get((register, layout))
