@@ -50,7 +50,6 @@ class Shared:
     known: dict[str, Dim] = field(default_factory=dict)
     defined: set[str] = field(default_factory=set)
     fallbacks: list[tuple[str, str]] = field(default_factory=list)
-    keep: frozenset[str] = frozenset()
     packed: dict[tuple[object, ...], int] = field(default_factory=dict)
     # Constants are found again by identity, so they may not go away.
     keyed: list[object] = field(default_factory=list)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from graphopt.errors import ModelError
 from graphopt.ir.constants import constant
 from graphopt.ir.fact import TensorFact
+from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
 from graphopt.ir.names import Names
 from graphopt.ir.own_operators import DOMAIN as OWN
@@ -18,24 +19,23 @@ from graphopt.lowering.expansion import expand
 from graphopt.lowering.program import ABSENT, Module, Program
 from graphopt.lowering.reference import emit_reference
 from graphopt.lowering.registry import NotLowered
+from graphopt.lowering.taps import DOMAIN as TAPS
 
 __all__ = ["Lowering", "lower"]
 
 
-def lower(
-    model: ir.Model, *, precision: str = "f32", keep: Iterable[str] = ()
-) -> Program:
+def lower(model: ir.Model, *, precision: str = "f32", is_plain: bool = False) -> Program:
     """The Program of a model. The model is changed where functions are expanded: give a copy.
 
     Args:
         model: A model that the verifier accepts.
-        precision: "f32", "f16" (weights are stored so), "bf16" (products of it), "int8" (dynamic, row by row).
-        keep: Names of values that a tap may ask for.
+        precision: "f32", "f16" (weights are stored so), "bf16" (dot products), "int8" (dynamic, row by row).
+        is_plain: Every node as an instruction of the reference implementation, for where there is no engine.
 
     Raises:
         ModelError: An operator that neither the engine nor the reference implementation has.
     """
-    lowering = Lowering(model, precision, frozenset(keep))
+    lowering = Lowering(model, precision, is_plain)
     program = lowering.program()
     from graphopt.lowering.passes import finish
 
@@ -46,17 +46,18 @@ def lower(
 class Lowering:
     """One model on its way."""
 
-    def __init__(self, model: ir.Model, precision: str, keep: frozenset[str]) -> None:
+    def __init__(self, model: ir.Model, precision: str, is_plain: bool = False) -> None:
         self.model = model
         self.facts = Facts(model)
         self.names = Names(model)
-        self.shared = Shared(self.facts, dict(model.opset_imports), precision, keep=keep)
+        self.shared = Shared(self.facts, dict(model.opset_imports), precision)
+        self.is_plain = is_plain
 
     def program(self) -> Program:
         """All modules."""
         graph = self.model.graph
         builder = Builder(self.shared, "main")
-        self.module(graph, builder, [v for v in graph.inputs])
+        self.module(graph, builder, list(graph.inputs))
         return Program(
             builder.module,
             self.shared.constants,
@@ -66,6 +67,8 @@ class Lowering:
             tuple(_declared(v) for v in graph.outputs),
             tuple(self.shared.fallbacks),
             {v.name or "": v.const_value.numpy() for v in graph.inputs if v.const_value is not None},
+            tuple(self._type_name(v) for v in graph.inputs),
+            tuple(self._type_name(v) for v in graph.outputs),
         )
 
     def module(self, graph: ir.Graph, build: Builder, inputs: Iterable[ir.Value]) -> Module:
@@ -88,6 +91,8 @@ class Lowering:
         """Lower one node; the nodes that stand in its place where it has to be expanded."""
         if all(constant(output) is not None for output in node.outputs):
             return []
+        if self.is_plain:
+            return self._plain(node, build)
         if node.op_type not in ("If", "Loop", "Scan") and all(map(build.is_symbolic, node.outputs)):
             return []
         build.start(node)
@@ -108,10 +113,34 @@ class Lowering:
         expanded = expand(self.model, node, build.opset(node), self.facts, self.names)
         if expanded is not None:
             return expanded
-        self.shared.fallbacks.append((f"{node.domain}::{node.op_type}" if node.domain else node.op_type, reason))
+        self.shared.fallbacks.append(
+            (f"{node.domain}::{node.op_type}" if node.domain else node.op_type, reason)
+        )
         emit_reference(build, node)
         self._after(node, build)
         return []
+
+    def _plain(self, node: ir.Node, build: Builder) -> list[ir.Node]:
+        """Only control flow and taps are ours."""
+        build.start(node)
+        function = registry.find(node.domain, node.op_type) if node.domain == TAPS else None
+        if function is not None:
+            function(build, node)
+            return []
+        if node.op_type in _BODIES and node.domain == "" and not _is_batched_scan(node, build):
+            self.control_flow(node, build)
+            return []
+        if node.op_identifier() in self.model.functions or bodies(node):
+            expanded = expand(self.model, node, build.opset(node), self.facts, self.names)
+            if expanded is not None:
+                return expanded
+        emit_reference(build, node)
+        return []
+
+    def _type_name(self, value: ir.Value) -> str:
+        """The type as a session names it: "tensor(float)", "seq(tensor(int64))"."""
+        dtype = self.facts.dtype(value)
+        return _type_name(value.type) or f"tensor({'undefined' if dtype is None else dtype.name.lower()})"
 
     def control_flow(self, node: ir.Node, build: Builder) -> None:
         """If, Loop and Scan: their bodies are modules of their own."""
@@ -132,6 +161,15 @@ class Lowering:
             fact = self.facts.of(output)
             if isinstance(fact, TensorFact) and fact.elements is not None:
                 build.define_elements(output, register)
+
+
+def _type_name(type_: ir.TypeProtocol | None) -> str:
+    if isinstance(type_, ir.SequenceType | ir.OptionalType):
+        kind = "seq" if isinstance(type_, ir.SequenceType) else "optional"
+        return f"{kind}({_type_name(type_.elem_type)})"
+    if not isinstance(type_, ir.TensorType) or type_.dtype == ir.DataType.UNDEFINED:
+        return ""
+    return f"tensor({type_.dtype.name.lower()})"
 
 
 _BODIES = ("If", "Loop", "Scan")

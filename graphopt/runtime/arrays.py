@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import TypeAlias
 
@@ -10,7 +9,18 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DTYPES", "Array", "Result", "from_engine", "number_of", "to_engine"]
+__all__ = [
+    "DTYPES",
+    "NAMES",
+    "STRING",
+    "Array",
+    "Result",
+    "carried",
+    "from_engine",
+    "number_of",
+    "to_engine",
+    "typed",
+]
 
 Array: TypeAlias = npt.NDArray[np.generic]
 Result: TypeAlias = "Array | list[Result] | None"
@@ -48,6 +58,31 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
         26: ml_dtypes.int2,
     }.items()
 }
+# What a type is called in "tensor(...)".
+NAMES: dict[int, str] = {
+    1: "float",
+    8: "string",
+    9: "bool",
+    11: "double",
+    **{
+        number: f"{kind}{bits}"
+        for kind, of in (
+            ("uint", {2: 8, 4: 16, 12: 32, 13: 64, 21: 4, 25: 2}),
+            ("int", {3: 8, 5: 16, 6: 32, 7: 64, 22: 4, 26: 2}),
+        )
+        for number, bits in of.items()
+    },
+    10: "float16",
+    14: "complex64",
+    15: "complex128",
+    16: "bfloat16",
+    17: "float8e4m3fn",
+    18: "float8e4m3fnuz",
+    19: "float8e5m2",
+    20: "float8e5m2fnuz",
+    23: "float4e2m1",
+    24: "float8e8m0",
+}
 _NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 _PLAIN = {*range(1, 8), *range(9, 16)}
 
@@ -78,7 +113,7 @@ def to_engine(value: object) -> object:
         return ([_bytes(item) for item in array.reshape(-1).tolist()], list(array.shape), STRING)
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
-    return (array if number in _PLAIN else array.view(_carrier(number)), number)
+    return carried(array, number), number
 
 
 def from_engine(value: object) -> Result:
@@ -100,16 +135,18 @@ def typed(array: Array, number: int) -> Array:
     return array if number in _PLAIN else array.view(DTYPES[number])
 
 
+def carried(array: Array, number: int) -> Array:
+    """An array with integers for elements that numpy itself does not know; the same memory."""
+    return array if number in _PLAIN else array.view(_carrier(number))
+
+
 @cache
 def _carrier(number: int) -> np.dtype[np.generic]:
     """The integers that carry elements which numpy itself does not know."""
-    return np.dtype(np.uint16 if DTYPES[number].itemsize == 2 else (np.int8 if number in (22, 26) else np.uint8))
+    return np.dtype(
+        np.uint16 if DTYPES[number].itemsize == 2 else (np.int8 if number in (22, 26) else np.uint8)
+    )
 
 
 def _bytes(text: object) -> bytes:
     return text if isinstance(text, bytes) else str(text).encode("utf-8", "surrogateescape")
-
-
-def arrays_of(values: Sequence[object]) -> list[Result]:
-    """The engine's values as arrays."""
-    return [from_engine(value) for value in values]

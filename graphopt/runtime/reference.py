@@ -1,11 +1,11 @@
-"""Operators that the reference implementation runs, called by the engine."""
+"""Operators that the reference implementation runs, called by an engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from graphopt.errors import ExecutionError
-from graphopt.runtime.arrays import from_engine, to_engine
+from graphopt.runtime.arrays import Result, from_engine, to_engine
 
 __all__ = ["Reference"]
 
@@ -17,25 +17,41 @@ class Reference:
         self._runs: dict[int, tuple[Callable[..., object], list[str]]] = {}
 
     def __call__(self, number: int, node: bytes, values: list[object]) -> list[object]:
+        """The node's results in the engine's form, of inputs in it; as `run`."""
+        return [to_engine(result) for result in self.run(number, node, [from_engine(v) for v in values])]
+
+    def run(self, number: int, node: bytes, values: Sequence[Result]) -> Sequence[Result]:
         """The node's results.
 
         Args:
             number: Which node of the program.
             node: A model of it alone.
-            values: Its inputs in the engine's form.
+            values: Its inputs.
+
+        Raises:
+            ExecutionError: It can't run on them.
         """
         found = self._runs.get(number)
         if found is None:
-            import onnx
-            from onnx.reference import ReferenceEvaluator
-
-            model = onnx.ModelProto.FromString(node)
-            evaluator = ReferenceEvaluator(model)
-            found = self._runs[number] = (evaluator.run, [i.name for i in model.graph.input])
+            found = self._runs[number] = _prepared(node)
         run, names = found
         try:
-            results = run(None, dict(zip(names, map(from_engine, values), strict=True)))
+            results = run(None, dict(zip(names, values, strict=True)))
         except Exception as error:
             raise ExecutionError(f"the reference implementation: {type(error).__name__}: {error}") from error
         assert isinstance(results, list | tuple)
-        return [to_engine(result) for result in results]
+        return results
+
+
+def _prepared(node: bytes) -> tuple[Callable[..., object], list[str]]:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.ModelProto.FromString(node)
+    try:
+        evaluator = ReferenceEvaluator(model)
+    except Exception as error:
+        op = model.graph.node[0]
+        where = f"{op.domain}::{op.op_type}" if op.domain else op.op_type
+        raise ExecutionError(f"nothing runs {where}: {type(error).__name__}: {error}") from error
+    return evaluator.run, [i.name for i in model.graph.input]

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from graphopt.errors import ExecutionError
-from graphopt.runtime.arrays import Result, arrays_of, to_engine
-from graphopt.runtime.reference import Reference
+from graphopt.errors import ExecutionError, UsageError
+from graphopt.runtime.arrays import Array, Result
+from graphopt.runtime.binding import IOBinding
+from graphopt.runtime.native import NativeEngine, is_built
+from graphopt.runtime.options import RunOptions, Tap
+from graphopt.runtime.signature import NodeArg, engine_values
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-    from graphopt.lowering.program import Program
+    from graphopt.runtime.compilation import Precision
+    from graphopt.runtime.interpreter import PythonEngine
 
 __all__ = ["InferenceSession"]
 
-# Older operators are run, not rewritten.
-OLDEST_OPTIMIZED = 7
-
-Precision = Literal["f32", "f16", "bf16", "int8"]
+PRECISIONS = ("f32", "f16", "bf16", "int8")
 
 
 class InferenceSession:
-    """Runs a model.
+    """Runs a model. One session may be used by several threads at once.
 
     Args:
-        model: A file, or a model in memory.
+        model: A file (.onnx, or what `graphopt compile` wrote), or a model in memory; it stays as it is.
         threads: How many threads work on one run.
         precision: "f32", "f16" (weights are stored so), "bf16" (dot products), "int8" (dynamic, row by row).
         optimize: Whether graphopt's passes go over the model first.
+        keep: Names of values that a run's `tap` is told of, those of bodies as `loop_node:body/value`.
+        mmap: Of a compiled file, whether weights stay in the file's mapping, shared between processes,
+            instead of being read into memory of large pages.
+        engine: "native", "python" (slow: one node at a time by the reference implementation), or "auto": the
+            native one where it was built.
 
     Raises:
         ModelError: The model can't be taken.
@@ -46,69 +51,122 @@ class InferenceSession:
         threads: int = 1,
         precision: Precision = "f32",
         optimize: bool = True,
+        keep: Sequence[str] = (),
+        mmap: bool = False,
+        engine: Literal["auto", "native", "python"] = "auto",
     ) -> None:
-        program = _compiled(model, precision, optimize)
-        self.input_names = program.input_names
-        self.output_names = program.output_names
-        self.fallbacks = program.fallbacks
-        self._engine = _engine_of(program, threads)
-        self._reference = Reference()
-        self._defaults: dict[str, object] = dict(program.defaults)
+        if precision not in PRECISIONS:
+            raise UsageError(f"there is no precision {precision!r}", hint=f"one of {', '.join(PRECISIONS)}")
+        if threads < 1:
+            raise UsageError(f"a run needs a thread, not {threads}")
+        is_native = engine == "native" or (engine == "auto" and is_built())
+        self._engine: NativeEngine | PythonEngine
+        if is_native:
+            self._open_native(model, threads, precision, optimize, keep, mmap)
+        else:
+            self._open_python(model, keep, is_wanted=engine == "python")
 
     def run(
-        self, output_names: Sequence[str] | None, feeds: Mapping[str, object]
+        self,
+        output_names: Sequence[str] | None,
+        feeds: Mapping[str, object],
+        run_options: RunOptions | None = None,
+        *,
+        tap: Tap | None = None,
     ) -> list[Result]:
         """Outputs by name (all of them where None), computed from inputs by name.
+
+        Args:
+            output_names: Which outputs, in which order.
+            feeds: Arrays, or what numpy makes arrays of, and objects with `__dlpack__`.
+            run_options: Limits of this run, and what it tells.
+            tap: Short for `RunOptions(tap=...)`.
 
         Raises:
             ExecutionError: Inputs that do not fit the model, or an operator that can't run on them.
         """
-        feeds = {**self._defaults, **feeds}
-        if missing := [name for name in self.input_names if name not in feeds]:
-            raise ExecutionError(f"input {missing[0]!r} is missing; the model takes {', '.join(self.input_names)}")
-        if unknown := [name for name in feeds if name not in self.input_names]:
-            raise ExecutionError(f"there is no input {unknown[0]!r}; the model takes {', '.join(self.input_names)}")
-        given = [to_engine(feeds[name]) for name in self.input_names]
-        results = arrays_of(self._engine.run(given, self._reference, None))
-        if output_names is None:
-            return results
-        return [results[self.output_names.index(name)] for name in output_names]
+        chosen = None if output_names is None else [self._number_of_output(name) for name in output_names]
+        values = engine_values(self._inputs, {**self._defaults, **feeds} if self._defaults else feeds)
+        results = self._engine.run(values, _options(run_options, tap))
+        return results if chosen is None else [results[i] for i in chosen]
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs in the model's order; those that have a default among them."""
+        return list(self._inputs)
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs in the model's order."""
+        return list(self._outputs)
+
+    def io_binding(self) -> IOBinding:
+        """What inputs are read from and outputs written to, to be used by `run_with_iobinding`."""
+        return IOBinding(self._inputs, self._outputs)
+
+    def run_with_iobinding(
+        self, binding: IOBinding, run_options: RunOptions | None = None, *, tap: Tap | None = None
+    ) -> None:
+        """Run on bound inputs; outputs go where they are bound to, or to `binding.get_outputs()`.
+
+        Raises:
+            ExecutionError: As `run`; or an output that does not fit the memory given for it.
+        """
+        options = _options(run_options, tap)
+        binding.take(self._engine.run(binding.values(self._defaults), options, binding.targets()))
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """In the model's order."""
+        return tuple(arg.name for arg in self._inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """In the model's order."""
+        return tuple(arg.name for arg in self._outputs)
+
+    def _number_of_output(self, name: str) -> int:
+        names = self.output_names
+        if name not in names:
+            raise ExecutionError(f"there is no output {name!r}; the model gives {', '.join(names)}")
+        return names.index(name)
+
+    def _open_native(
+        self,
+        model: str | Path | onnx.ModelProto | ir.Model,
+        threads: int,
+        precision: Precision,
+        optimize: bool,
+        keep: Sequence[str],
+        mmap: bool,
+    ) -> None:
+        from graphopt.runtime.compilation import compiled, program_of
+
+        made = compiled(program_of(model, precision=precision, optimize=optimize, keep=keep))
+        self._engine = NativeEngine(made, threads)
+        self._inputs, self._outputs = made.inputs, made.outputs
+        self._defaults: dict[str, Array] = dict(made.defaults)
+        self.fallbacks = made.fallbacks
+
+    def _open_python(
+        self, model: str | Path | onnx.ModelProto | ir.Model, keep: Sequence[str], is_wanted: bool
+    ) -> None:
+        from graphopt.runtime.compilation import program_of, signature_of
+        from graphopt.runtime.interpreter import PythonEngine
+
+        if not is_wanted:
+            warnings.warn(
+                "graphopt was installed without its engine: models run slowly, by the reference implementation",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        program = program_of(model, keep=keep, is_plain=True)
+        self._engine = PythonEngine(program)
+        self._inputs, self._outputs = signature_of(program)
+        self._defaults = dict(program.defaults)
+        self.fallbacks = program.fallbacks
 
 
-def _compiled(model: str | Path | onnx.ModelProto | ir.Model, precision: str, optimize: bool) -> Program:
-    from graphopt.compiler import optimize as optimized
-    from graphopt.lowering.lower import lower
-
-    source = _loaded(model)
-    if optimize and source.graph.opset_imports.get("", 0) >= OLDEST_OPTIMIZED:
-        return lower(optimized(source, target="graphopt", verify=False).model, precision=precision)
-    return lower(source.clone(), precision=precision)
-
-
-def _loaded(model: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
-    """The model; the engine takes opsets that no pass knows."""
-    from graphopt.ir.load import from_proto, load
-
-    if isinstance(model, str | Path):
-        return load(model, oldest_opset=1)
-    import onnx
-
-    return from_proto(model, oldest_opset=1) if isinstance(model, onnx.ModelProto) else model
-
-
-def _engine_of(program: Program, threads: int) -> object:
-    from graphopt.kernels import _engine
-    from graphopt.lowering.encode import encode
-
-    tables = encode(program)
-    constants = [
-        ([_plain(a, d) for a, d in zip(c.arrays, c.dtypes, strict=True)], list(c.dtypes), c.packer, list(c.ints))
-        for c in program.constants
-    ]
-    return _engine.Engine(tables.words, tables.texts, tables.blobs, constants, threads, 0, 0)
-
-
-def _plain(array: np.ndarray, dtype: int) -> object:
-    given = to_engine(array)
-    assert isinstance(given, tuple)
-    return given if dtype == 8 else given[0]
+def _options(options: RunOptions | None, tap: Tap | None) -> RunOptions:
+    options = options or RunOptions()
+    if tap is None:
+        return options
+    return RunOptions(options.memory_limit_bytes, options.iteration_limit, tap)
