@@ -11,7 +11,15 @@ from onnx.backend.base import Backend, BackendRep
 
 from graphopt.runtime.session import InferenceSession
 
-__all__ = ["EngineBackend", "Prepared", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
+__all__ = [
+    "EngineBackend",
+    "Prepared",
+    "is_compatible",
+    "prepare",
+    "run_model",
+    "run_node",
+    "supports_device",
+]
 
 
 class Prepared(BackendRep):
@@ -40,7 +48,9 @@ class EngineBackend(Backend):
         return Prepared(InferenceSession(model, **options))
 
     @classmethod
-    def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **options: Any) -> tuple[Any, ...]:
+    def run_model(
+        cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **options: Any
+    ) -> tuple[Any, ...]:
         return cls.prepare(model, device, **options).run(inputs)
 
     @classmethod
@@ -57,7 +67,9 @@ class EngineBackend(Backend):
 
         given = inputs if isinstance(inputs, list | tuple) else [inputs]
         values = [
-            make_tensor_value_info(name, np_dtype_to_tensor_dtype(np.asarray(array).dtype), np.asarray(array).shape)
+            make_tensor_value_info(
+                name, np_dtype_to_tensor_dtype(np.asarray(array).dtype), np.asarray(array).shape
+            )
             for name, array in zip(node.input, given, strict=False)
         ]
         results = [onnx.ValueInfoProto(name=name) for name in node.output]
