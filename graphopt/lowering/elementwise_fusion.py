@@ -93,11 +93,13 @@ class _Group:
 
     Attributes:
         refused: Producers that do not fit.
+        decoded: The members' programs.
     """
 
     module: Module
     members: list[int]
     refused: set[int] = field(default_factory=set)
+    decoded: dict[int, ElementwiseProgram] = field(default_factory=dict)
 
     def grow(self, producers: dict[int, int], readers: dict[int, set[int]]) -> bool:
         """Take in the latest producer that fits."""
@@ -158,11 +160,14 @@ class _Group:
         results: list[Ref] = []
         for number in members:
             part = self.module.instructions[number]
-            program = decode(part.data, part.floats, part.ints, len(part.inputs), len(part.outputs))
+            program = self.decoded.get(number)
+            if program is None:
+                program = decode(part.data, part.floats, part.ints, len(part.inputs), len(part.outputs))
+                self.decoded[number] = program
             results = _append(merged, known, program, [_input(r, made, registers) for r in part.inputs])
             made.update(zip(part.outputs, results, strict=True))
         merged.inputs = len(registers)
-        merged.outputs = [ref.index for ref in results]
+        merged.outputs = [ref.number for ref in results]
         _drop_unused(merged)
         return merged, registers
 
@@ -189,11 +194,11 @@ def _append(
     for number, step in enumerate(program.steps):
         sources = tuple(
             [
-                inputs[ref.index]
-                if ref.source is Source.INPUT
-                else constants[ref.index]
-                if ref.source is Source.CONSTANT
-                else places[ref.index]
+                inputs[ref.number]
+                if ref.source == Source.INPUT
+                else constants[ref.number]
+                if ref.source == Source.CONSTANT
+                else places[ref.number]
                 for ref in step.sources
             ]
         )
@@ -218,9 +223,9 @@ def _drop_unused(program: ElementwiseProgram) -> None:
             step.op,
             step.dtype,
             step.to,
-            tuple([place[ref.index] if ref.source is Source.STEP else ref for ref in step.sources]),
+            tuple([place[ref.number] if ref.source == Source.STEP else ref for ref in step.sources]),
             step.immediates,
         )
         for step in (program.steps[number] for number in needed)
     ]
-    program.outputs = [place[number].index for number in program.outputs]
+    program.outputs = [place[number].number for number in program.outputs]

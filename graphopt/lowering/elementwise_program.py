@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import IntEnum
+from typing import Final, NamedTuple
 
 import onnx_ir as ir
 
@@ -115,6 +116,7 @@ class Op(IntEnum):
         return self in (Op.IS_NAN, Op.IS_INF, Op.EQUAL, Op.LESS, Op.LESS_EQUAL)
 
 
+_OPS = tuple(Op)
 _T = ir.DataType
 FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
 INTEGERS = frozenset({_T.INT8, _T.INT16, _T.INT32, _T.INT64, _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64})
@@ -149,24 +151,22 @@ def is_supported(op: Op, dtype: ir.DataType) -> bool:
     return dtype == _T.BOOL and op in _BOOL_OPS
 
 
-class Source(Enum):
-    """Where a value comes from."""
+class Source:
+    """Where a value comes from. Plain numbers: merging hashes a great many of them."""
 
-    INPUT = 0
-    CONSTANT = 1
-    STEP = 2
+    INPUT: Final = 0
+    CONSTANT: Final = 1
+    STEP: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(NamedTuple):
     """A value: which input, constant or step."""
 
-    source: Source
-    index: int
+    source: int
+    number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One operation.
 
     Attributes:
@@ -248,9 +248,9 @@ class ElementwiseProgram:
         return header + constants + bytes(steps), tuple(floats), tuple(ints)
 
     def _slot(self, ref: Ref, places: Sequence[int], first_constant: int) -> int:
-        if ref.source is Source.INPUT:
-            return ref.index
-        return places[ref.index] if ref.source is Source.STEP else first_constant + ref.index
+        if ref.source == Source.INPUT:
+            return ref.number
+        return places[ref.number] if ref.source == Source.STEP else first_constant + ref.number
 
     def _places(self) -> tuple[list[int], int]:
         """The slot of each step's result, and how many are temporaries; places are used again."""
@@ -258,8 +258,8 @@ class ElementwiseProgram:
         for number, step in enumerate(self.steps):
             last[number] = number
             for ref in step.sources:
-                if ref.source is Source.STEP:
-                    last[ref.index] = number
+                if ref.source == Source.STEP:
+                    last[ref.number] = number
         outputs = {number: self.inputs + k for k, number in enumerate(self.outputs)}
         first = self.inputs + len(self.outputs)
         places: list[int] = []
@@ -296,12 +296,12 @@ def decode(
     holds.update({first_constant + k: Ref(Source.CONSTANT, k) for k in range(n_constants)})
     for k in range(n_steps):
         op, dtype, to, out, a, b, c, at = data[4 + 4 * n_constants + 8 * k :][:8]
-        operation = Op(op)
+        operation = _OPS[op]
         sources = tuple([holds[slot] for slot in (a, b, c)[: operation.sources]])
         immediates = None if at == _NO_IMMEDIATE else (floats[at], floats[at + 1])
         program.steps.append(Step(operation, dtype, to, sources, immediates))
         holds[out] = Ref(Source.STEP, k)
-    program.outputs = [holds[inputs + k].index for k in range(outputs)]
+    program.outputs = [holds[inputs + k].number for k in range(outputs)]
     return program
 
 
@@ -313,5 +313,5 @@ def reachable(program: ElementwiseProgram, outputs: Iterable[int]) -> set[int]:
         number = pending.pop()
         if number not in found:
             found.add(number)
-            pending += [ref.index for ref in program.steps[number].sources if ref.source is Source.STEP]
+            pending += [ref.number for ref in program.steps[number].sources if ref.source == Source.STEP]
     return found

@@ -110,11 +110,11 @@ class ElementwiseWriter:
         self.program.inputs = len(self.registers)
         taken: list[int] = []
         for ref in results:
-            if ref.source is not Source.STEP or ref.index in taken:
+            if ref.source != Source.STEP or ref.number in taken:
                 of = self.dtypes[ref]
                 self.program.steps.append(Step(Op.COPY, int(of), int(of), (ref,)))
                 ref = Ref(Source.STEP, len(self.program.steps) - 1)
-            taken.append(ref.index)
+            taken.append(ref.number)
         self.program.outputs = taken
         data, floats, ints = self.program.encode()
         self.build.emit(KERNEL, self.registers, outputs, ints, floats, data)

@@ -19,26 +19,29 @@ void run_nothing(const Instr&, Worker&) {}
 
 // One step over tensors that are dense or one element.
 struct Single {
-  Step step;
+  Function f;  // what a run of a short tensor reads comes first
   int64_t n, grain;
-  int64_t advance[3], out_advance;  // bytes an element
   int32_t in[3];
+  Step step;
   const char* constant[3];
+  int64_t advance[3], out_advance;  // bytes an element
 };
 
-template <int kSources> void run_single(const Instr& i, Worker& w) {
+template <int kSources, bool kConstants> void run_single(const Instr& i, Worker& w) {
   const Single& p = i.as<Single>();
-  const auto source = [&](int k) { return p.constant[k] != nullptr ? p.constant[k] : i.in[p.in[k]]->data; };
+  const auto source = [&](int k) {
+    return kConstants && p.constant[k] != nullptr ? p.constant[k] : i.in[p.in[k]]->data;
+  };
   const char* a = source(0);
   const char* b = kSources > 1 ? source(1) : a;
   const char* c = kSources > 2 ? source(2) : a;
   char* out = i.out[0]->data;
   if (p.n <= p.grain || w.threads == 1) {
-    p.step.f(out, a, b, c, p.n, p.step);
+    p.f(out, a, b, c, p.n, p.step);
     return;
   }
   w.parallel(p.n, p.grain, [&](int64_t begin, int64_t end, Worker&) {
-    p.step.f(out + begin * p.out_advance, a + begin * p.advance[0], b + begin * p.advance[1], c + begin * p.advance[2],
+    p.f(out + begin * p.out_advance, a + begin * p.advance[0], b + begin * p.advance[1], c + begin * p.advance[2],
              end - begin, p.step);
   });
 }
@@ -267,6 +270,8 @@ Run prepare_single(Bind& b, const Plan& p) {
   const Step& s = p.steps[0];
   Single& single = b.make<Single>();
   single.step = s;
+  single.f = s.f;
+  bool constants = false;
   single.n = p.rows;
   const int64_t work = kPieceWork / weight_of(s.op);
   single.grain = work > 1024 ? work : 1024;
@@ -275,9 +280,11 @@ Run prepare_single(Bind& b, const Plan& p) {
     const Slot& slot = p.slots[s.slots[k]];
     single.advance[k] = slot.mode == Mode::kScalar ? 0 : slot.size;
     single.constant[k] = slot.constant;
+    constants = constants || slot.constant != nullptr;
     single.in[k] = slot.constant != nullptr ? 0 : s.slots[k];
   }
-  return s.sources == 1 ? run_single<1> : s.sources == 2 ? run_single<2> : run_single<3>;
+  if (constants) return s.sources == 2 ? run_single<2, true> : run_single<3, true>;
+  return s.sources == 1 ? run_single<1, false> : s.sources == 2 ? run_single<2, false> : run_single<3, false>;
 }
 
 bool is_flat_single(const Plan& p) {

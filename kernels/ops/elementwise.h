@@ -42,13 +42,13 @@ using Function = void (*)(char* out, const char* a, const char* b, const char* c
 
 struct Step {
   Function f;
-  Function inner;        // for 16-bit floats: the float32 function of which f is the shell
-  const double* floats;  // immediates
-  Op op;
-  uint8_t sources;
   uint8_t slots[3];  // of the sources; unused ones repeat the first
   uint8_t out;
-  DType type, to;  // of the sources, of the result
+  Op op;
+  uint8_t sources;
+  DType type, to;        // of the sources, of the result
+  const double* floats;  // immediates
+  Function inner;        // for 16-bit floats: the float32 function of which f is the shell
 };
 
 // The functions for an operation; null: there is none for the type. Bit k of `scalars`: source k is one element, not n.

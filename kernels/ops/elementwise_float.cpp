@@ -80,7 +80,11 @@ template <class F> void unary(char* out, const char* a, const char*, const char*
   float* y = reinterpret_cast<float*>(out);
   const float* x = reinterpret_cast<const float*>(a);
   int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
 #pragma GCC unroll 4
+    for (int k = 0; k < 4 * kLanes; k += kLanes) store(y + i + k, f(load(x + i + k)));
+  }
+#pragma GCC unroll 1
   for (; i + kLanes <= n; i += kLanes) store(y + i, f(load(x + i)));
   if (i < n) {
     const int rest = static_cast<int>(n - i);
@@ -109,7 +113,11 @@ void binary(char* out, const char* a, const char* b, const char*, int64_t n, con
   const Source<(kScalars & 1) != 0> p(a);
   const Source<(kScalars & 2) != 0> q(b);
   int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
 #pragma GCC unroll 4
+    for (int k = 0; k < 4 * kLanes; k += kLanes) store(y + i + k, f(p.whole(i + k), q.whole(i + k)));
+  }
+#pragma GCC unroll 1
   for (; i + kLanes <= n; i += kLanes) store(y + i, f(p.whole(i), q.whole(i)));
   if (i < n) {
     const int rest = static_cast<int>(n - i);

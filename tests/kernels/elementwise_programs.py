@@ -139,11 +139,11 @@ def interpret(program: ElementwiseProgram, inputs: Sequence[np.ndarray]) -> list
     made: list[np.ndarray] = []
 
     def value(ref: Ref) -> np.ndarray:
-        if ref.source is Source.INPUT:
-            return inputs[ref.index]
-        if ref.source is Source.STEP:
-            return made[ref.index]
-        dtype, number = program.constants[ref.index]
+        if ref.source == Source.INPUT:
+            return inputs[ref.number]
+        if ref.source == Source.STEP:
+            return made[ref.number]
+        dtype, number = program.constants[ref.number]
         return np.array(number, ir.DataType(dtype).numpy())
 
     with np.errstate(all="ignore"):

@@ -322,7 +322,7 @@ def test_broadcasting_and_strides(
     total = Ref(Source.INPUT, 0)
     for k in range(1, len(inputs)):
         total = program.add(Step(Op.ADD, int(dtype), int(dtype), (total, Ref(Source.INPUT, k))))
-    program.outputs = [total.index]
+    program.outputs = [total.number]
     strides, step = [0] * len(dims), 1
     for axis in reversed(orders[-1]):
         strides[axis] = step
@@ -372,7 +372,7 @@ def programs(draw: st.DrawFn) -> ElementwiseProgram:
         immediates = PARAMETERS[op][0] if op in PARAMETERS else None
         made = program.add(Step(op, F, B if op.gives_bool else F, sources, immediates))
         (bools if op.gives_bool else numbers).append(made)
-    steps = [ref.index for ref in (*numbers, *bools) if ref.source is Source.STEP]
+    steps = [ref.number for ref in (*numbers, *bools) if ref.source == Source.STEP]
     program.outputs = draw(st.lists(st.sampled_from(steps), min_size=1, max_size=3, unique=True))
     return program
 
