@@ -8,7 +8,7 @@
 
 namespace graphopt {
 
-// Operands: A, packed B, bias [N], residual; ints [K, N, activation, flags]; floats [alpha, p, q, beta].
+// Operands: A, packed B, bias [N], residual, scales of columns [N] (all but A and B may be absent); ints [K, N, activation, flags]; floats [alpha, p, q, beta].
 struct PackedGemm {
   Extent extent;
   int64_t depth, a_step;  // stride of A along K
@@ -19,7 +19,7 @@ struct PackedGemm {
   int64_t copied_stride;  // 0: used in place
   int64_t block_rows;
   int64_t grain_rows, grain_panels, grain_batches;
-  bool splits_rows, splits_batches;
+  bool splits_rows, splits_batches, has_scales;
 };
 
 constexpr int64_t kPieceOfWork = 400000;  // multiply-adds that are worth another thread
@@ -63,6 +63,9 @@ inline PackedGemm& prepare_packed(Bind& b) {
   check_rows(b, c, "the result");
   if (b.has(2)) check_rows(b, *b.in[2], "the bias");
   if (b.has(2) && (b.in[2]->rank != 1 || b.in[2]->dims[0] != columns)) b.host->fail("a bias for %lld columns", static_cast<long long>(columns));
+  g.has_scales = b.has(4);
+  if (g.has_scales && (b.in[4]->dtype != DType::kFloat || b.in[4]->count() != columns || !b.in[4]->is_dense()))
+    b.host->fail("scales for %lld columns", static_cast<long long>(columns));
   int64_t a_strides[kMaxRank];
   leading_strides(b, a, a.rank - 1, c, c.rank - 1, a_strides);
   g.extent = make_extent(b, c, a_strides, nullptr);
@@ -71,14 +74,7 @@ inline PackedGemm& prepare_packed(Bind& b) {
   g.a_dtype = a.dtype;
   g.a_step = a.dims[a.rank - 1] > 1 ? a.strides[a.rank - 1] : 1;
   const int64_t rows = g.extent.rows.size;
-  g.block_rows = rows;
-  if (g.a_step != 1 || a.dtype != DType::kFloat || evicts_itself(g.extent.rows.a, rows, columns)) {
-    g.copied_stride = copied_stride(g.depth);
-    const int64_t fit = (int64_t{512} << 10) / (g.copied_stride * 4 + 1) / kTileRows * kTileRows;
-    g.block_rows = fit < 2 * kTileRows ? 2 * kTileRows : fit;
-    if (g.block_rows > rows) g.block_rows = rows;
-    b.need_scratch(g.block_rows * g.copied_stride * 4 + 64);
-  }
+  g.block_rows = rows > 0 ? rows : 1;
   // A few rows leave panels to split: each thread then keeps its part of the weights in its own cache.
   g.splits_batches = g.extent.batches.count() >= 2 * b.threads;
   g.splits_rows = g.panels.count() < 2 * b.threads || rows * g.depth * 4 > (int64_t{1} << 20);
@@ -90,9 +86,13 @@ inline PackedGemm& prepare_packed(Bind& b) {
 }
 
 // The rows [first, last) of the panels [panel, end_panel) of one batch.
+using PackedBlock = void (*)(const PackedGemm& g, const char* a, const char* packed, const EndData& data, int64_t first,
+                             int64_t last, int64_t panel, int64_t end_panel, char* scratch);
+
 template <class Weight>
-void run_packed_block(const PackedGemm& g, const char* a, const Weight* weights, const EndData& data, int64_t first,
+void run_packed_block(const PackedGemm& g, const char* a, const char* packed, const EndData& data, int64_t first,
                       int64_t last, int64_t panel, int64_t end_panel, char* scratch) {
+  const auto* weights = reinterpret_cast<const Weight*>(packed);
   PanelEnds ends(g.end, data);
   const int64_t a_row = g.extent.rows.a;
   for (int64_t begin = first; begin < last; begin += g.block_rows) {
@@ -120,10 +120,9 @@ void run_packed_block(const PackedGemm& g, const char* a, const Weight* weights,
   }
 }
 
-template <class Weight>
+template <PackedBlock block>
 void run_packed(const Instr& i, Worker& worker) {
   const auto& g = i.as<PackedGemm>();
-  const auto* weights = reinterpret_cast<const Weight*>(i.in[1]->data);
   const int64_t panels = g.panels.count(), rows = g.extent.rows.size, batches = g.extent.batches.count();
   const auto run = [&](int64_t batch, int64_t first, int64_t last, int64_t panel, int64_t end_panel, Worker& w) {
     const Loop at = g.extent.batches.at(batch);
@@ -132,7 +131,8 @@ void run_packed(const Instr& i, Worker& worker) {
     data.c_stride = g.extent.rows.c;
     if (g.end.has_bias) data.bias = i.in[2]->data;
     if (g.end.has_residual) data.residual = i.in[3]->data + at.residual * size_of(g.end.residual_dtype);
-    run_packed_block(g, i.in[0]->data + at.a * size_of(g.a_dtype), weights, data, first, last, panel, end_panel, w.scratch);
+    if (g.has_scales) data.scale = i.in[4]->as<float>();
+    block(g, i.in[0]->data + at.a * size_of(g.a_dtype), i.in[1]->data, data, first, last, panel, end_panel, w.scratch);
   };
   if (g.splits_batches) {
     worker.parallel(batches, g.grain_batches, [&](int64_t begin, int64_t end, Worker& w) {
@@ -149,14 +149,29 @@ void run_packed(const Instr& i, Worker& worker) {
   }
 }
 
+inline void check_packed(const Bind& b, const PackedGemm& g, int64_t bytes) {
+  if (b.in[1]->count() < bytes)
+    b.host->fail("%lld bytes of weights for %lld x %lld", static_cast<long long>(b.in[1]->count()), static_cast<long long>(g.depth),
+                 static_cast<long long>(g.panels.columns));
+}
+
+// A has to be copied in blocks of rows, `bytes` for an element.
+inline void copy_rows(Bind& b, PackedGemm& g, int64_t stride, int64_t bytes) {
+  const int64_t rows = g.extent.rows.size;
+  g.copied_stride = stride;
+  const int64_t fit = (int64_t{512} << 10) / (stride * bytes + 1) / kTileRows * kTileRows;
+  g.block_rows = fit < 2 * kTileRows ? 2 * kTileRows : fit;
+  if (g.block_rows > rows) g.block_rows = rows > 0 ? rows : 1;
+  b.need_scratch(g.block_rows * stride * bytes + 64);
+}
+
 template <class Weight>
 Run prepare_packed_as(Bind& b) {
-  const PackedGemm& g = prepare_packed(b);
-  const Tensor& packed = *b.in[1];
-  if (packed.count() < packed_bytes<Weight>(g.depth, g.panels))
-    b.host->fail("%lld bytes of weights for %lld x %lld", static_cast<long long>(packed.count()), static_cast<long long>(g.depth),
-                 static_cast<long long>(g.panels.columns));
-  return run_packed<Weight>;
+  PackedGemm& g = prepare_packed(b);
+  check_packed(b, g, packed_bytes<Weight>(g.depth, g.panels));
+  if (g.a_step != 1 || g.a_dtype != DType::kFloat || evicts_itself(g.extent.rows.a, g.extent.rows.size, g.panels.columns))
+    copy_rows(b, g, copied_stride(g.depth), 4);
+  return run_packed<run_packed_block<Weight>>;
 }
 
 inline void shape_packed(Bind& b) {

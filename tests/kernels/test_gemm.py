@@ -209,3 +209,51 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     inputs = [(normal(2, 5), FLOAT), (packed, UINT8)]
     with pytest.raises(ExecutionError, match=r"\[\.\., 5\] times \[6, 7\]"):
         _engine.call_kernel("gemm", inputs, [(FLOAT, [2, 7], None)], [6, 7, 0, 0], [], b"", 1, 1)
+
+
+def as_bf16(x: Array) -> npt.NDArray[np.float64]:
+    bits = x.view(np.uint32)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32)
+    return rounded.view(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("m", [0, 1, 2, 3, 12, 31])
+@pytest.mark.parametrize("k", [0, 1, 2, 33, 78])
+def test_bfloat16(m: int, k: int) -> None:
+    """Activations are rounded only where the CPU multiplies bfloat16; the weights always."""
+    a, bias = normal(m, k), normal(51, seed=2)
+    w = as_bf16(normal(k, 51, seed=1)).astype(np.float32)
+    for x in (a, np.asfortranarray(a)):
+        got = gemm(x, w, bias, kernel="gemm.bf16", packer="gemm.bf16")
+        exact = as_bf16(np.ascontiguousarray(a)) @ w + bias
+        if _engine.isa() != "v4dot":
+            exact = a.astype(np.float64) @ w + bias
+        assert_close(got, exact, k)
+
+
+@pytest.mark.parametrize("m", [0, 1, 5, 30])
+def test_weights_in_8_bits(m: int) -> None:
+    rng = np.random.default_rng(0)
+    a, w, scale = normal(m, 77), rng.integers(-128, 128, (77, 51)).astype(np.int8), rng.random(51, dtype=np.float32)
+    packed = _engine.pack("gemm.s8", [(w, 3)], [0])
+    inputs = [(a, FLOAT), (packed, UINT8), None, None, (scale, FLOAT)]
+    [got] = _engine.call_kernel("gemm.s8", inputs, [(FLOAT, None, None)], [77, 51, 0, 0], [1.0], b"", 1, 1)
+    assert_close(got, a.astype(np.float64) @ (w * scale.astype(np.float64)), 77)
+
+
+@pytest.mark.parametrize("m", [0, 1, 2, 13])
+@pytest.mark.parametrize(("k", "n", "block"), [(64, 32, 32), (96, 41, 16), (50, 70, 32), (1, 5, 16), (256, 16, 128)])
+def test_weights_in_4_bits(m: int, k: int, n: int, block: int) -> None:
+    rng = np.random.default_rng(0)
+    blocks = -(-k // block)
+    stored = rng.integers(0, 256, (n, blocks, block // 2)).astype(np.uint8)
+    scales = rng.random((n, blocks), dtype=np.float32)
+    zeros = rng.integers(0, 16, (n, blocks)).astype(np.float32)
+    quantized = np.stack([stored & 15, stored >> 4], axis=-1).reshape(n, blocks, block)
+    w = ((quantized - zeros[..., None].astype(np.float64)) * scales[..., None]).reshape(n, -1)[:, :k].T
+    packed = _engine.pack("gemm.u4", [(stored, UINT8), (scales, FLOAT), (zeros, FLOAT)], [k, n, block])
+    for a in (normal(m, k), np.asfortranarray(normal(m, k))):
+        bias = normal(n, seed=2)
+        inputs = [(a, FLOAT), (packed, UINT8), (bias, FLOAT), None]
+        [got] = _engine.call_kernel("gemm.u4", inputs, [(FLOAT, None, None)], [k, n, 0, 0, block], [1.0], b"", 2, 1)
+        assert_close(got, a.astype(np.float64) @ w + bias, k)
