@@ -126,3 +126,12 @@ def test_half_precision_weights() -> None:
         "agraph (float[n, 37] x) => (float[n, 41] y) { y = MatMul(x, w) }", w=1e5 * normal(37, 41)
     )
     assert kernels_of(large, "f16") == ["gemm"]
+
+
+def test_bfloat16_products() -> None:
+    w = normal(37, 41, seed=1)
+    model = model_of("agraph (float[n, 37] x) => (float[n, 41] y) { y = MatMul(x, w) }", w=w)
+    assert kernels_of(model, "bf16") == ["gemm.bf16"]
+    x = normal(5, 37)
+    # Each of two factors is off by 2^-9 of itself.
+    assert (np.abs(run(model, "bf16", x=x) - x @ w) <= 2**-8 * (np.abs(x) @ np.abs(w))).all()

@@ -58,7 +58,7 @@ ACTIVATION_NUMBERS = {
 }
 RESIDUAL_FIRST, TRANSPOSE_A, TRANSPOSE_B = 1, 2, 4
 
-for _kernel in ("gemm", "gemm.f16", "gemm.bf16"):
+for _kernel in ("gemm", "gemm.f16", "gemm.bf16", "gemm.s8", "gemm.u4"):
     declare(_kernel, inputs={0: Layout.ANY, 3: Layout.ANY}, outputs=Layout.ROWS)
 declare("matmul", inputs={0: Layout.ANY, 1: Layout.ANY, 3: Layout.ANY}, outputs=Layout.ROWS)
 
@@ -279,6 +279,8 @@ def _form(build: Builder, weights: ir.Value) -> tuple[str, str]:
     dtype = build.dtype(weights)
     if dtype == ir.DataType.FLOAT16:
         return "gemm.f16", "gemm.f16"
+    if dtype == ir.DataType.BFLOAT16 or build.precision == "bf16":
+        return "gemm.bf16", "gemm.bf16"
     if build.precision == "f16" and dtype == ir.DataType.FLOAT:
         array = build.constant(weights)
         if array is not None and _fits_half(array):
