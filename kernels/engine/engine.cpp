@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 
+#include "engine/arrays.h"
 #include "engine/constants.h"
 #include "engine/errors.h"
 #include "engine/executor.h"
@@ -33,8 +34,9 @@ class Engine {
                             library, static_cast<int64_t>(constants_.tensors().size()));
   }
 
-  // reference(blob, values) -> values; tap(name, iteration, array) or None.
-  nb::list run(nb::list inputs, nb::object reference, nb::object tap) {
+  // reference(number, blob, values) -> values; tap(name, iteration, array, element type) or None; targets: None,
+  // or for each output memory as (array, element type), or None. An output with a target is returned as None.
+  nb::list run(nb::list inputs, nb::object reference, nb::object tap, nb::object targets, int64_t limit_bytes, int64_t limit_iterations) {
     Callbacks callbacks;
     callbacks.reference = [&](const InstructionInfo& info, const std::vector<Value*>& in, const std::vector<Value*>& out, BufferPool& pool) {
       nb::gil_scoped_acquire gil;
@@ -48,14 +50,19 @@ class Engine {
                               : nb::make_tuple(python_of(value), 0);
         tap(name, iteration, shown[0], shown[1]);
       };
+    std::vector<Tensor> memory;
+    if (!targets.is_none())
+      for (nb::handle target : nb::cast<nb::list>(targets)) memory.push_back(target.is_none() ? Tensor{} : target_of(nb::cast<nb::tuple>(target)));
+    if (!memory.empty() && memory.size() != program_.main().outputs.size()) fail("%zu targets for %zu outputs", memory.size(), program_.main().outputs.size());
     std::unique_ptr<Executor> executor = borrow();
+    executor->limit({limit_bytes > 0 ? limit_bytes : limits_.bytes, limit_iterations > 0 ? limit_iterations : limits_.iterations});
     std::vector<Value> results;
     nb::list given;
     try {
       std::vector<Value> values;
       for (nb::handle item : inputs) values.push_back(value_of(item, executor->pool()));
       nb::gil_scoped_release release;
-      results = executor->run(std::move(values), callbacks);
+      results = executor->run(std::move(values), callbacks, memory);
     } catch (...) {
       // What a failed run leaves behind is not used again.
       throw;
@@ -74,14 +81,24 @@ class Engine {
     idle_.clear();
   }
 
-  // For each module and instruction: calls, nanoseconds, bytes.
+  // For each module a list of (kernel, nodes, calls, nanoseconds, bytes), an instruction each, over all runs.
   nb::list times() {
     std::lock_guard lock(mutex_);
     nb::list all;
-    if (idle_.empty()) return all;
-    for (const auto& module : idle_.back()->times()) {
+    for (size_t m = 0; m < program_.modules.size(); ++m) {
+      const ModuleInfo& module = program_.modules[m];
       nb::list rows;
-      for (const InstructionTime& t : module) rows.append(nb::make_tuple(t.calls, t.nanoseconds, t.bytes));
+      for (size_t i = 0; i < module.instructions.size(); ++i) {
+        InstructionTime sum;
+        for (const auto& executor : idle_) {
+          const InstructionTime& t = executor->times()[m][i];
+          sum.calls += t.calls;
+          sum.nanoseconds += t.nanoseconds;
+          sum.bytes += t.bytes;
+        }
+        const InstructionInfo& info = module.instructions[i];
+        rows.append(nb::make_tuple(program_.text(info.name), program_.text(info.nodes), sum.calls, sum.nanoseconds, sum.bytes));
+      }
       all.append(rows);
     }
     return all;
@@ -110,6 +127,18 @@ class Engine {
       *out[i++] = std::move(value);
     }
     if (i != out.size()) fail("node '%s': %zu results of %zu", program_.text(info.nodes), i, out.size());
+  }
+
+  static Tensor target_of(nb::tuple given) {
+    const auto array = nb::cast<nb::ndarray<>>(given[0]);
+    if (array.ndim() > kMaxRank) fail("rank %zu is above %d", array.ndim(), kMaxRank);
+    Tensor t;
+    t.data = static_cast<char*>(array.data());
+    t.dtype = static_cast<DType>(nb::cast<int>(given[1]));
+    t.rank = static_cast<int32_t>(array.ndim());
+    for (int i = 0; i < t.rank; ++i) t.dims[i] = static_cast<int64_t>(array.shape(i));
+    t.make_dense();
+    return t;
   }
 
   // Copies memory of Python, which may go.
@@ -153,6 +182,22 @@ class Engine {
 }  // namespace
 
 void bind_engine(nb::module_& m, const Library& library) {
+  // Memory for constants that are packed already, as writable bytes: on huge pages where there are many.
+  m.def(
+      "weight_block",
+      [](int64_t bytes) {
+        auto block = std::make_unique<WeightBlock>();
+        block->allocate(bytes);
+        Tensor t;
+        t.data = block->data();
+        t.dtype = DType::kUint8;
+        t.rank = 1;
+        t.dims[0] = bytes;
+        t.strides[0] = 1;
+        nb::capsule owner(block.release(), [](void* p) noexcept { delete static_cast<WeightBlock*>(p); });
+        return array_of(t, owner);
+      },
+      nb::arg("bytes"));
   nb::class_<Engine>(m, "Engine")
       .def("__init__",
            [&library](Engine* self, Words words, std::vector<std::string> texts, nb::list blobs, nb::list constants,
@@ -161,7 +206,8 @@ void bind_engine(nb::module_& m, const Library& library) {
            },
            nb::arg("words"), nb::arg("texts"), nb::arg("blobs"), nb::arg("constants"), nb::arg("threads"),
            nb::arg("limit_bytes"), nb::arg("limit_iterations"))
-      .def("run", &Engine::run, nb::arg("inputs"), nb::arg("reference").none(), nb::arg("tap").none())
+      .def("run", &Engine::run, nb::arg("inputs"), nb::arg("reference").none(), nb::arg("tap").none(),
+           nb::arg("targets").none() = nb::none(), nb::arg("limit_bytes") = 0, nb::arg("limit_iterations") = 0)
       .def("profile", &Engine::profile)
       .def("times", &Engine::times)
       .def_prop_ro("packed_bytes", &Engine::packed_bytes)

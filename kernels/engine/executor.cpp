@@ -19,6 +19,21 @@ int64_t now() {
   return t.tv_sec * int64_t{1000000000} + t.tv_nsec;
 }
 
+// Whether memory holds just this tensor, by default lying as it does.
+bool fits(const Tensor& memory, const Tensor& t, bool same_layout = true) {
+  if (memory.dtype != t.dtype || memory.rank != t.rank) return false;
+  for (int d = 0; d < t.rank; ++d)
+    if (memory.dims[d] != t.dims[d]) return false;
+  return !same_layout || t.is_dense();
+}
+
+bool overlap(const Tensor& target, const Value& value) {
+  if (value.kind == Value::Kind::kSequence) return true;
+  if (!value.is_tensor()) return false;
+  const Tensor& t = value.tensor;
+  return target.data < t.data + t.count() * size_of(t.dtype) && t.data < target.data + target.count() * size_of(target.dtype);
+}
+
 int64_t integer_at(const Tensor& t, int64_t i) {
   int64_t at = 0, rest = i;
   for (int d = t.rank - 1; d >= 0; --d) {
@@ -49,7 +64,12 @@ Executor::Executor(const ProgramInfo& program, const Constants& constants, int t
   for (const ModuleInfo& module : program.modules) times_.emplace_back(module.instructions.size());
 }
 
-std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& callbacks) {
+void Executor::limit(const Limits& limits) {
+  limits_ = limits;
+  buffers_.limit(limits.bytes);
+}
+
+std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& callbacks, const std::vector<Tensor>& targets) {
   const ModuleInfo& module = program_.main();
   callbacks_ = &callbacks;
   iteration_.clear();
@@ -68,9 +88,12 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& cal
       fail("input '%s': rank %d, wanted %d", name_of(frame, reg), value.tensor.rank, info.rank);
     frame.values[static_cast<size_t>(reg)] = std::move(inputs[i]);
   }
+  if (!targets.empty()) set_targets(frame, targets);
   enter(frame);
   std::vector<Value> results;
   for (int32_t reg : module.outputs) results.push_back(value_of(frame, reg));
+  for (size_t i = 0; i < targets.size(); ++i)
+    if (targets[i].data != nullptr) deliver(frame, module.outputs[i], targets[i], results[i]);
   return results;
 }
 
@@ -141,13 +164,23 @@ Plan& Executor::plan_for(const ModuleInfo& module, const SegmentInfo& segment) {
 void Executor::run_bound(Frame& frame, const SegmentInfo& segment) {
   Plan& plan = plan_for(*frame.module, segment);
   plan.used = ++clock_;
+  if (limits_.bytes > 0 && plan.arena_bytes > limits_.bytes)
+    fail("%lld bytes are wanted for intermediate results: over the limit of %lld", static_cast<long long>(plan.arena_bytes), static_cast<long long>(limits_.bytes));
   for (const Plan::Export& e : plan.exports) {
     Value& value = frame.values[static_cast<size_t>(e.root)];
     const Tensor& t = plan.tensors[static_cast<size_t>(e.tensor)];
-    value.owner = buffers_.take(t.dtype, t.count());
     value.tensor = t;
-    value.tensor.data = value.owner.get()->data;
     value.kind = Value::Kind::kTensor;
+    const Tensor* target = nullptr;
+    for (const auto& [reg, memory] : frame.targets)
+      if (reg == e.root && fits(memory, t)) target = &memory;
+    if (target != nullptr) {
+      value.owner.reset();
+      value.tensor.data = target->data;
+      continue;
+    }
+    value.owner = buffers_.take(t.dtype, t.count());
+    value.tensor.data = value.owner.get()->data;
   }
   for (const Plan::Import& i : plan.imports) {
     const Value& value = frame.values[static_cast<size_t>(i.root)];
@@ -322,6 +355,26 @@ Value Executor::value_of(const Frame& frame, int32_t reg) const {
     for (int d = 0; d < t.rank; ++d) t.strides[d] = sizes_.compute(info.strides[static_cast<size_t>(d)]);
   t.data = const_cast<char*>(data) + sizes_.compute(info.offset) * size_of(t.dtype);
   return value;
+}
+
+void Executor::set_targets(Frame& frame, const std::vector<Tensor>& targets) const {
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const int32_t reg = frame.module->outputs[i];
+    bool is_safe = targets[i].data != nullptr;
+    // What overlaps an input may be read after it is written: such an output is copied at the end.
+    for (int32_t input : frame.module->inputs) is_safe = is_safe && !overlap(targets[i], frame.values[static_cast<size_t>(input)]);
+    for (const auto& [other, memory] : frame.targets) is_safe = is_safe && other != reg;
+    if (is_safe) frame.targets.emplace_back(reg, targets[i]);
+  }
+}
+
+void Executor::deliver(const Frame& frame, int32_t reg, const Tensor& target, Value& result) const {
+  const Tensor& t = result.tensor;
+  if (!result.is_tensor()) fail("output '%s' is no tensor: it can't go to the memory given for it", name_of(frame, reg));
+  if (!fits(target, t, false))
+    fail("output '%s' is %s, the memory for it %s", name_of(frame, reg), described(t).c_str(), described(target).c_str());
+  if (t.data != target.data) copy_elements(t, target);
+  result.clear();
 }
 
 const char* Executor::name_of(const Frame& frame, int32_t reg) const {

@@ -36,14 +36,18 @@ struct InstructionTime {
 struct Frame {
   const ModuleInfo* module = nullptr;
   std::vector<Value> values;  // by register; those of local registers stay empty
+  // Memory of the caller for outputs, by register: a segment that makes one of these dims writes it there.
+  std::vector<std::pair<int32_t, Tensor>> targets;
 };
 
 class Executor {
  public:
   Executor(const ProgramInfo& program, const Constants& constants, int threads, const Limits& limits);
 
-  // Values of the main module's inputs in; `wanted` says which outputs are.
-  std::vector<Value> run(std::vector<Value> inputs, const Callbacks& callbacks);
+  // Values of the main module's inputs in, of its outputs out.
+  // targets: memory for outputs, each with data or empty; such an output is returned as kNone.
+  std::vector<Value> run(std::vector<Value> inputs, const Callbacks& callbacks, const std::vector<Tensor>& targets = {});
+  void limit(const Limits& limits);
   BufferPool& pool() { return buffers_; }
   int64_t arena_bytes() const { return arena_.bytes(); }
 
@@ -71,6 +75,9 @@ class Executor {
   Frame& open(const Frame& outer, int32_t body);
   Value scalar(DType dtype, int64_t content);
   void finish_loop(Frame& frame, const InstructionInfo& info, std::vector<Value>& carried, std::vector<class Stack>& stacks);
+  void set_targets(Frame& frame, const std::vector<Tensor>& targets) const;
+  // Copies an output to its target unless it was made there.
+  void deliver(const Frame& frame, int32_t reg, const Tensor& target, Value& result) const;
   const char* name_of(const Frame& frame, int32_t reg) const;
 
   const ProgramInfo& program_;

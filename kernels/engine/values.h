@@ -81,6 +81,7 @@ class BufferPool {
   static void detach(Buffer* buffer);
   static void give_back(Buffer* buffer);
   int64_t bytes_in_use() const { return in_use_; }
+  void limit(int64_t bytes) { limit_ = bytes; }
 
  private:
   static constexpr int kClasses = 160;
