@@ -10,12 +10,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir.constants import constant
-from graphopt.ir.dims import Dim, Expr, substitute, symbols
+from graphopt.ir.dims import Dim, Expr
 from graphopt.ir.fact import Element, TensorFact
 from graphopt.ir.inference import Facts
+from graphopt.lowering.constant_pool import ConstantPool
 from graphopt.lowering.program import (
     ABSENT,
-    Constant,
     Definition,
     Instruction,
     Module,
@@ -23,13 +23,11 @@ from graphopt.lowering.program import (
     Source,
     dense_strides,
 )
+from graphopt.lowering.symbols import SymbolTable
 
 __all__ = ["Builder", "Shared"]
 
 Dims = tuple[Dim, ...]
-
-# A tensor of more elements is not read while lowering but for packing.
-MAX_READ = 1 << 16
 
 
 @dataclass(slots=True)
@@ -37,8 +35,7 @@ class Shared:
     """What the modules of one program share.
 
     Attributes:
-        known: Symbols that were found to be expressions over others.
-        defined: Symbols whose value a run knows by now.
+        symbols: Which of them a run knows by now.
         precision: "f32", "f16", "bf16" or "int8": the form of constant weights.
         fallbacks: Operators that the reference implementation runs, with the reason.
     """
@@ -46,13 +43,9 @@ class Shared:
     facts: Facts
     opset_imports: dict[str, int]
     precision: str = "f32"
-    constants: list[Constant] = field(default_factory=list)
-    known: dict[str, Dim] = field(default_factory=dict)
-    defined: set[str] = field(default_factory=set)
+    constants: ConstantPool = field(default_factory=ConstantPool)
+    symbols: SymbolTable = field(default_factory=SymbolTable)
     fallbacks: list[tuple[str, str]] = field(default_factory=list)
-    packed: dict[tuple[object, ...], int] = field(default_factory=dict)
-    # Constants are found again by identity, so they may not go away.
-    keyed: list[object] = field(default_factory=list)
 
 
 class Builder:
@@ -122,16 +115,11 @@ class Builder:
 
     def resolved(self, dim: Dim) -> Dim:
         """The expression in symbols that a run knows."""
-        if type(dim) is not Expr or not self.shared.known:
-            return dim
-        names = symbols(dim)
-        if not any(name in self.shared.known for name in names):
-            return dim
-        return substitute(dim, {n: self.shared.known[n] for n in names if n in self.shared.known})
+        return self.shared.symbols.resolved(dim)
 
     def is_defined(self, dim: Dim) -> bool:
         """Whether a run knows all symbols of it by now."""
-        return type(dim) is int or all(name in self.shared.defined for name in symbols(dim))
+        return self.shared.symbols.is_defined(dim)
 
     # Registers.
 
@@ -144,7 +132,7 @@ class Builder:
             return found
         tensor = constant(value)
         if tensor is not None:
-            made = self._constant(tensor, value.name or "")
+            made = self._tensor(tensor, value.name or "")
         elif self._outer is not None and self._outer.has(value):
             made = self._capture(value)
         else:
@@ -172,7 +160,7 @@ class Builder:
         """Drop what was done since the mark."""
         del self.module.instructions[mark[0] :]
         for definition in self.module.definitions[mark[1] :]:
-            self.shared.defined.discard(definition.symbol)
+            self.shared.symbols.undefine(definition.symbol)
         del self.module.definitions[mark[1] :]
         for value in self._log[mark[2] :]:
             self._registers.pop(value, None)
@@ -188,17 +176,8 @@ class Builder:
 
     def equate(self, declared: Dims, register: int) -> None:
         """Note that the dims of a register are also called `declared`."""
-        dims = self.module.registers[register].dims
-        for dim, same in zip(declared, dims or (), strict=False):
-            if type(dim) is not Expr or dim is same:
-                continue
-            unknown = [name for name in symbols(dim) if not self._is_told(name)]
-            parts = _linear_in(dim, unknown[0]) if len(unknown) == 1 else None
-            if parts is not None and parts[0] == 1 and self.is_defined(same):
-                self.shared.known[unknown[0]] = self.resolved(same - parts[1])
-
-    def _is_told(self, name: str) -> bool:
-        return name in self.shared.defined or name in self.shared.known
+        for dim, same in zip(declared, self.module.registers[register].dims or (), strict=False):
+            self.shared.symbols.equate(dim, same)
 
     def is_symbolic(self, value: ir.Value) -> bool:
         """Whether all of its contents are expressions that a run knows by now."""
@@ -238,7 +217,9 @@ class Builder:
         self._registers[value] = register
         self._log.append(value)
 
-    def temporary(self, dtype: ir.DataType | int, dims: Iterable[Dim], order: tuple[int, ...] | None = None) -> int:
+    def temporary(
+        self, dtype: ir.DataType | int, dims: Iterable[Dim], order: tuple[int, ...] | None = None
+    ) -> int:
         """A new register for a value that the graph does not have."""
         made = tuple(dims)
         strides = None if order is None else dense_strides(made, order)
@@ -269,8 +250,8 @@ class Builder:
     def constant_register(self, array: npt.NDArray[np.generic], dtype: ir.DataType | None = None) -> int:
         """A register with these contents."""
         number = int(dtype if dtype is not None else ir.DataType.from_numpy(array.dtype))
-        self.shared.constants.append(Constant((array,), (number,)))
-        return self._look_at_constant(len(self.shared.constants) - 1, number, array.shape)
+        made = Register(number, array.shape, constant=self.shared.constants.array(array, number))
+        return self.module.add(made)
 
     def packed(
         self,
@@ -279,48 +260,19 @@ class Builder:
         ints: Sequence[int] = (),
     ) -> int:
         """A register with constants in the form of a packer; as bytes."""
-        objects = [constant(s) if isinstance(s, ir.Value) else s for s in sources]
-        keys = tuple(id(o) for o in objects)
-        number = self.shared.packed.get((packer, keys, tuple(ints)))
-        if number is None:
-            self.shared.keyed.extend(objects)
-            arrays: list[npt.NDArray[np.generic]] = []
-            dtypes: list[int] = []
-            for source in sources:
-                if isinstance(source, ir.Value):
-                    tensor = constant(source)
-                    assert tensor is not None, "only constants are packed"
-                    arrays.append(tensor.numpy())
-                    dtypes.append(int(tensor.dtype))
-                else:
-                    arrays.append(source)
-                    dtypes.append(int(ir.DataType.from_numpy(source.dtype)))
-            self.shared.constants.append(Constant(tuple(arrays), tuple(dtypes), packer, tuple(ints)))
-            number = len(self.shared.constants) - 1
-            self.shared.packed[packer, keys, tuple(ints)] = number
-        made = self._constants.get(number)
-        if made is None:
-            made = self.module.add(Register(int(ir.DataType.UINT8), None, packer, constant=number))
-            self._constants[number] = made
-        return made
+        number = self.shared.constants.packed(packer, sources, ints)
+        return self._constant(number, Register(int(ir.DataType.UINT8), None, packer, constant=number))
 
-    def _constant(self, tensor: ir.TensorProtocol, name: str) -> int:
-        key = ("raw", id(tensor))
-        number = self.shared.packed.get(key)
-        if number is None:
-            self.shared.keyed.append(tensor)
-            self.shared.constants.append(Constant((tensor.numpy(),), (int(tensor.dtype),)))
-            number = len(self.shared.constants) - 1
-            self.shared.packed[key] = number
-        found = self._constants.get(number)
-        if found is None:
-            dims = tuple(int(d) for d in tensor.shape.numpy())
-            found = self._look_at_constant(number, int(tensor.dtype), dims, name)
-            self._constants[number] = found
-        return found
+    def _constant(self, number: int, register: Register) -> int:
+        """The register of a constant; the given one where there is none yet."""
+        if number not in self._constants:
+            self._constants[number] = self.module.add(register)
+        return self._constants[number]
 
-    def _look_at_constant(self, number: int, dtype: int, dims: tuple[int, ...], name: str = "") -> int:
-        return self.module.add(Register(dtype, dims, name, constant=number))
+    def _tensor(self, tensor: ir.TensorProtocol, name: str) -> int:
+        number = self.shared.constants.tensor(tensor)
+        dims = tuple(int(d) for d in tensor.shape.numpy())
+        return self._constant(number, Register(int(tensor.dtype), dims, name, constant=number))
 
     def _capture(self, value: ir.Value) -> int:
         assert self._outer is not None, "only bodies capture"
@@ -336,10 +288,8 @@ class Builder:
     def _constant_look(self, outer: Module, of: Register) -> int:
         """The look of a module outside at a constant, in this module."""
         root = of if of.base == ABSENT else outer.registers[of.base]
-        base = self._constants.get(of.constant)
-        if base is None:
-            made = Register(root.dtype, root.dims, root.name, root.strides, constant=root.constant)
-            base = self._constants[of.constant] = self.module.add(made)
+        made = Register(root.dtype, root.dims, root.name, root.strides, constant=root.constant)
+        base = self._constant(of.constant, made)
         if of.base == ABSENT:
             return base
         return self.module.add(Register(of.dtype, of.dims, of.name, of.strides, base, of.offset, of.constant))
@@ -421,27 +371,7 @@ class Builder:
                 self._define(self.resolved(element), register, Source.ELEMENT, index)
 
     def _define(self, dim: Dim, register: int, source: Source, index: int) -> None:
-        if type(dim) is not Expr or self.is_defined(dim):
-            return
-        unknown = [name for name in symbols(dim) if name not in self.shared.defined]
-        if len(unknown) != 1:
-            return
-        parts = _linear_in(dim, unknown[0])
-        if parts is None:
-            return
-        self.module.definitions.append(Definition(unknown[0], register, source, index, *parts))
-        self.shared.defined.add(unknown[0])
-
-
-def _linear_in(dim: Expr, name: str) -> tuple[Dim, Dim] | None:
-    """(weight, rest) where dim = weight * symbol + rest; None where it is not linear in it."""
-    rest = substitute(dim, {name: 0})
-    try:
-        weight = substitute(dim, {name: 1}) - rest
-        twice = substitute(dim, {name: 2}) - rest
-        thrice = substitute(dim, {name: 1000003}) - rest
-    except (ValueError, ZeroDivisionError):
-        return None
-    if twice != weight * 2 or thrice != weight * 1000003 or weight == 0:
-        return None
-    return weight, rest
+        found = self.shared.symbols.define(dim)
+        if found is not None:
+            symbol, weight, rest = found
+            self.module.definitions.append(Definition(symbol, register, source, index, weight, rest))

@@ -64,8 +64,8 @@ def _module(
         for output in node.outputs:
             lowering.facts.of(output)
     shared = lowering.shared
-    defined, known = set(shared.defined), dict(shared.known)
+    scope = shared.symbols.scope()
     inner = Builder(shared, name, build)
     lowering.module(graph, inner, list(graph.inputs))
-    shared.defined, shared.known = defined, known
+    shared.symbols.leave(scope)
     return inner.module

@@ -147,7 +147,7 @@ def _module(module: Module, numbers: _Numbers, done: list[list[int]], used: set[
     words += _definitions(plan.entry, numbers)
     words.append(len(plan.segments))
     for segment in plan.segments:
-        words += _segment(module, segment, numbers)
+        words += _segment(segment, numbers)
     words.append(len(module.growing))
     for g in module.growing:
         words += [g.register, g.axis, numbers.dim(g.length)]
@@ -172,6 +172,6 @@ def _definitions(definitions: Sequence[Definition], numbers: _Numbers) -> list[i
     return words
 
 
-def _segment(module: Module, segment: Segment, numbers: _Numbers) -> list[int]:
+def _segment(segment: Segment, numbers: _Numbers) -> list[int]:
     words = [segment.first, segment.count, int(segment.is_boundary)]
     return words + _definitions(segment.definitions, numbers) + _list(segment.dead)

@@ -42,7 +42,9 @@ def expand(model: ir.Model, node: ir.Node, opset: int, facts: Facts, names: Name
         new = values.get(inner)
         assert new is not None, "a function's output is one of its values"
         if old.is_graph_output() or new.producer() not in nodes:
-            identity = ir.Node("", "Identity", [new], num_outputs=1, version=13, name=names.unique("handed_on"))
+            identity = ir.Node(
+                "", "Identity", [new], num_outputs=1, version=13, name=names.unique("handed_on")
+            )
             graph.insert_before(node, identity)
             nodes.append(identity)
             new = identity.outputs[0]

@@ -39,7 +39,8 @@ def lower(model: ir.Model, *, precision: str = "f32", is_plain: bool = False) ->
     program = lowering.program()
     from graphopt.lowering.passes import finish
 
-    finish(program)
+    if not is_plain:
+        finish(program)
     return program
 
 
@@ -60,7 +61,7 @@ class Lowering:
         self.module(graph, builder, list(graph.inputs))
         return Program(
             builder.module,
-            self.shared.constants,
+            self.shared.constants.constants,
             tuple(v.name or "" for v in graph.inputs),
             tuple(v.name or "" for v in graph.outputs),
             tuple(_declared(v) for v in graph.inputs),
@@ -181,7 +182,7 @@ def _is_batched_scan(node: ir.Node, build: Builder) -> bool:
 
 
 def _declared(value: ir.Value) -> tuple[int | str | None, ...] | None:
-    if value.shape is None:
+    if value.shape is None or not isinstance(value.type, ir.TensorType):
         return None
     return tuple(
         d if isinstance(d, int) else (None if d.value is None else str(d.value)) for d in value.shape

@@ -1,8 +1,8 @@
 """When memory is used: a module's instructions in segments, its registers local to one or kept between them.
 
-A segment is a run of instructions whose sizes are all known when it begins; the engine binds it once for each
-set of sizes. What computes sizes while it runs, and what the engine does itself (control flow, sequences, calls
-into Python), stands alone between segments.
+A segment is a run of instructions whose sizes are all known when it begins; the engine binds it once for
+each set of sizes. What computes sizes while it runs, and what the engine does itself (control flow,
+sequences, calls into Python), stands alone between segments.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from graphopt.ir.dims import Dim, Expr, symbols
-from graphopt.lowering.program import ABSENT, Definition, Instruction, Module, Source
+from graphopt.lowering.program import ABSENT, Definition, Instruction, Module
 
 __all__ = ["Schedule", "Segment", "is_boundary", "schedule", "used_symbols"]
 
@@ -38,9 +38,11 @@ class Segment:
 
 @dataclass(slots=True)
 class Schedule:
-    """Attributes:
-    entry: Definitions from the module's inputs.
-    local: Whether a register's memory is needed within one segment only.
+    """A module in segments.
+
+    Attributes:
+        entry: Definitions from the module's inputs.
+        local: Whether a register's memory is needed within one segment only.
     """
 
     segments: list[Segment]
@@ -103,10 +105,10 @@ def schedule(module: Module, used: set[str]) -> Schedule:
             for definition in told.pop(module.root(output), ()) if output != ABSENT else ():
                 segments[-1].definitions.append(definition)
                 is_open = False
-    return Schedule(segments, entry, _local(module, segments, entry))
+    return Schedule(segments, entry, _local(module, segments))
 
 
-def _local(module: Module, segments: list[Segment], entry: list[Definition]) -> list[bool]:
+def _local(module: Module, segments: list[Segment]) -> list[bool]:
     """Which registers live within one segment; notes in the segments which others die there."""
     home: dict[int, int] = {}
     last: dict[int, int] = {}

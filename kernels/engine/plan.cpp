@@ -25,11 +25,7 @@ void append(std::string& text, const Tensor* t) {
     text += " -";
     return;
   }
-  text += " ";
-  text += name_of(t->dtype);
-  text += "[";
-  for (int i = 0; i < t->rank; ++i) text += (i ? "," : "") + std::to_string(t->dims[i]);
-  text += "]";
+  text += " " + described(*t);
 }
 
 size_t index_of(const SegmentInfo& segment, int32_t reg) {
@@ -37,6 +33,13 @@ size_t index_of(const SegmentInfo& segment, int32_t reg) {
 }
 
 }  // namespace
+
+std::string described(const Tensor& t) {
+  std::string text = name_of(t.dtype);
+  text += "[";
+  for (int i = 0; i < t.rank; ++i) text += (i ? "," : "") + std::to_string(t.dims[i]);
+  return text + "]";
+}
 
 std::string described(const ProgramInfo& program, const InstructionInfo& info, const std::string& text,
                       Tensor* const* in, Tensor* const* out) {
@@ -174,21 +177,7 @@ void Planner::bind_tensors(const ModuleInfo& module, const SegmentInfo& segment,
   plan.imports.clear();
   plan.exports.clear();
   for (size_t i = 0; i < n; ++i) bind_tensor(module, segment, sizes, i, plan);
-  // Values of the frame that this segment makes: the first to touch them writes them.
-  std::vector<bool> seen(module.registers.size(), false);
-  for (int32_t i = segment.first; i < segment.first + segment.count; ++i) {
-    const InstructionInfo& instruction = module.instructions[static_cast<size_t>(i)];
-    for (int32_t r : instruction.inputs)
-      if (r >= 0) seen[static_cast<size_t>(module.registers[static_cast<size_t>(r)].root)] = true;
-    for (int32_t r : instruction.outputs) {
-      if (r < 0) continue;
-      const int32_t root = module.registers[static_cast<size_t>(r)].root;
-      const RegisterInfo& info = module.registers[static_cast<size_t>(root)];
-      if (!seen[static_cast<size_t>(root)] && !info.is_local && info.constant < 0)
-        plan.exports.push_back({static_cast<int32_t>(index_of(segment, root)), root, true});
-      seen[static_cast<size_t>(root)] = true;
-    }
-  }
+  for (int32_t root : segment.makes) plan.exports.push_back({static_cast<int32_t>(index_of(segment, root)), root});
 }
 
 void Planner::place(const ModuleInfo& module, const SegmentInfo& segment, Plan& plan) const {

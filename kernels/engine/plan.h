@@ -19,7 +19,6 @@ struct Plan {
   };
   struct Export {  // a value of the frame whose memory is made when the segment begins
     int32_t tensor, root;
-    bool is_made;  // else it was there before: the segment writes into it
   };
   std::vector<int64_t> key;       // values of the segment's symbols
   std::vector<Tensor> tensors;    // one for each register of the segment, in its order
@@ -61,6 +60,9 @@ class Planner {
 // Prepares one instruction against tensors; its error names the instruction.
 Instr prepare_instruction(const ProgramInfo& program, const InstructionInfo& info, Tensor* const* in, Tensor* const* out,
                           const Sizes& sizes, Allocations& memory, int threads, int64_t& scratch, bool compute_dims);
+
+// "float32[2,3]"
+std::string described(const Tensor& tensor);
 
 // "node (kernel): text; float[2,3] x, ..."
 std::string described(const ProgramInfo& program, const InstructionInfo& info, const std::string& text,

@@ -109,6 +109,7 @@ class Reader {
     m.entry = definitions(m);
     const int64_t n_segments = count();
     for (int64_t i = 0; i < n_segments; ++i) m.segments.push_back(segment(m));
+    find_makers(m);
     const int64_t n_growing = count();
     for (int64_t i = 0; i < n_growing; ++i) {
       const auto grown = static_cast<int32_t>(number(0, n - 1));
@@ -183,6 +184,22 @@ class Reader {
     s.number = program_.n_segments++;
     gather(m, s);
     return s;
+  }
+
+  // Memory that lives beyond a segment is made by the first one to write it; inputs are there before.
+  void find_makers(ModuleInfo& m) const {
+    std::vector<bool> is_made(m.registers.size(), false);
+    for (int32_t r : m.inputs) is_made[static_cast<size_t>(r)] = true;
+    for (const auto& [outside, inside] : m.captures) is_made[static_cast<size_t>(inside)] = true;
+    for (SegmentInfo& s : m.segments)
+      for (int32_t i = s.first; i < s.first + s.count; ++i)
+        for (int32_t r : m.instructions[static_cast<size_t>(i)].outputs) {
+          if (r < 0) continue;
+          const int32_t root = m.registers[static_cast<size_t>(r)].root;
+          const RegisterInfo& info = m.registers[static_cast<size_t>(root)];
+          if (!is_made[static_cast<size_t>(root)] && !info.is_local && info.constant < 0) s.makes.push_back(root);
+          is_made[static_cast<size_t>(root)] = true;
+        }
   }
 
   // What a segment needs when it is bound.

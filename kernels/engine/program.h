@@ -81,6 +81,7 @@ struct SegmentInfo {
   std::vector<int32_t> slots;      // all that its sizes need, in order
   std::vector<int32_t> symbols;    // all that those read
   std::vector<int32_t> registers;  // all that its instructions touch
+  std::vector<int32_t> makes;      // roots kept beyond it that it is the first to write
   // Which of `symbols` (bit i; the last bit: any from the 63rd on) each register and instruction depends on.
   std::vector<uint64_t> register_masks, instruction_masks;
   int32_t number = 0;              // among all segments of the program

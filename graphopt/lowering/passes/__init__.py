@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphopt.lowering.elementwise_fusion import fuse_elementwise
-from graphopt.lowering.elementwise_fusion import fuse_elementwise
 from graphopt.lowering.passes.caches import append_in_place
 from graphopt.lowering.passes.dead import remove_dead
+from graphopt.lowering.passes.epilogues import fuse_epilogues
 from graphopt.lowering.passes.layouts import settle_layouts
-from graphopt.lowering.passes.residuals import fuse_residuals
 from graphopt.lowering.passes.slices import write_in_place
 from graphopt.lowering.program import Module, Program
 
@@ -19,9 +18,19 @@ __all__ = ["finish", "modules_of"]
 def finish(program: Program) -> None:
     """Bring a program into the form that the engine runs."""
     remove_dead(program.main)
-    for module in modules_of(program.main):
+    modules = list(modules_of(program.main))
+    for module in modules:
+        # Before, so that a product takes what follows it at once; after, for what takes two instructions (Silu).
+        fuse_epilogues(module)
         fuse_elementwise(module)
+        fuse_epilogues(module)
+    for module in modules:
+        for instruction in module.instructions:
+            if instruction.kernel == "loop":
+                append_in_place(instruction)
+    for module in modules:
         settle_layouts(module)
+        write_in_place(module)
     remove_dead(program.main)
 
 

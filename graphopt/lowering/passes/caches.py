@@ -3,10 +3,10 @@
     before   body(%4 [1,t,256]) { %24 = concat %4 %23 }  -> %24
     after    body(%4 [1,t,256], grows) { copy %23 -> %4[:, t:t+1] }  -> %4 [1,t+1,256]
 
-The memory behind such an input holds more than its dims say; the loop sees to it that there is room for what
-the body appends, doubling it when it is full. What was there before does not move, so other readers of the old
-value stay right. All dims before the axis must be 1: then the rows of the longer value lie where those of the
-shorter one did.
+The memory behind such an input holds more than its dims say; the loop sees to it that there is room for
+what the body appends, doubling it when it is full. What was there before does not move, so other readers of
+the old value stay right. All dims before the axis must be 1: then the rows of the longer value lie where
+those of the shorter one did.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Copies where an operand does not lie as its kernel wants it.
 
-    before   %2 = transpose-view %1        %3 = softmax %2
-    after    %2 = transpose-view %1        %4 = copy %2        %3 = softmax %4
+before   %2 = transpose-view %1        %3 = softmax %2
+after    %2 = transpose-view %1        %4 = copy %2        %3 = softmax %4
 """
 
 from __future__ import annotations

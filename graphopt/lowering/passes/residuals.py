@@ -34,7 +34,7 @@ def fuse_residuals(module: Module) -> int:
             continue
         for product, other in (terms, terms[::-1]):
             maker = uses.makers.get(product)
-            if maker is None or maker in gone or not _takes(module, uses, maker, product, other, instruction):
+            if maker is None or maker in gone or not _takes(module, uses, maker, product, other):
                 continue
             module.instructions[number] = _fused(module.instructions[maker], other, instruction)
             uses.makers[instruction.outputs[0]] = number
@@ -61,7 +61,7 @@ def _terms(module: Module, instruction: Instruction) -> tuple[int, int] | None:
     return (a, b) if same and out.is_dense and out.base == ABSENT else None
 
 
-def _takes(module: Module, uses: Uses, maker: int, product: int, other: int, total: Instruction) -> bool:
+def _takes(module: Module, uses: Uses, maker: int, product: int, other: int) -> bool:
     instruction = module.instructions[maker]
     return (
         instruction.kernel in _FLAGS

@@ -30,7 +30,7 @@ def write_in_place(module: Module) -> int:
         maker = uses.makers.get(source)
         if maker is None or maker in gone or not uses.is_private(source):
             continue
-        if _writes(module, uses, maker, source, target, number):
+        if _writes(uses, maker, source, target, number):
             made = module.instructions[maker]
             made.outputs[made.outputs.index(source)] = target
             gone.add(number)
@@ -38,7 +38,8 @@ def write_in_place(module: Module) -> int:
     return len(gone)
 
 
-def _writes(module: Module, uses: Uses, maker: int, source: int, target: int, copy: int) -> bool:
+def _writes(uses: Uses, maker: int, source: int, target: int, copy: int) -> bool:
+    module = uses.module
     instruction = module.instructions[maker]
     root = module.root(target)
     if instruction.is_dynamic or module.registers[root].constant != ABSENT or instruction.bodies:
@@ -75,7 +76,7 @@ def _parts(module: Module, uses: Uses, instruction: Instruction) -> list[Instruc
         return None
     axis %= len(whole.dims)
     strides = whole.strides if whole.strides is not None else dense_strides(whole.dims)
-    if not any(_could_write(module, uses, part) for part in instruction.inputs):
+    if not any(_could_write(uses, part) for part in instruction.inputs):
         return None
     at: Dim = 0
     copies: list[Instruction] = []
@@ -89,7 +90,7 @@ def _parts(module: Module, uses: Uses, instruction: Instruction) -> list[Instruc
     return copies
 
 
-def _could_write(module: Module, uses: Uses, part: int) -> bool:
+def _could_write(uses: Uses, part: int) -> bool:
     maker = uses.maker(part)
     return (
         maker is not None

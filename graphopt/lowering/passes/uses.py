@@ -12,11 +12,13 @@ __all__ = ["Uses"]
 
 @dataclass(slots=True)
 class Uses:
-    """Attributes:
-    makers: The instruction that writes a register, by register.
-    readers: Numbers of the instructions that read its memory, by root.
-    kept: Roots that live beyond the module's instructions: its inputs, outputs, what bodies capture.
-    looks: Registers that look at a root's memory, by root.
+    """A module's registers by instruction.
+
+    Attributes:
+        makers: The instruction that writes a register, by register.
+        readers: Numbers of the instructions that read its memory, by root.
+        kept: Roots that live beyond the module's instructions: its inputs, outputs, what bodies capture.
+        looks: Registers that look at a root's memory, by root.
     """
 
     module: Module
