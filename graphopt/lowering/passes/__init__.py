@@ -20,7 +20,7 @@ def finish(program: Program) -> None:
     remove_dead(program.main)
     modules = list(modules_of(program.main))
     for module in modules:
-        # Before, so that a product takes what follows it at once; after, for what takes two instructions (Silu).
+        # Before, so that products take what follows them; after, for what was two instructions (Silu).
         fuse_epilogues(module)
         fuse_elementwise(module)
         fuse_epilogues(module)
