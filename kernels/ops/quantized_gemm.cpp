@@ -8,8 +8,6 @@
 // tile, by the sums of B's columns, which are packed, and of A's rows, where B has zero points.
 #include "ops/quantized_gemm.h"
 
-#include <cmath>
-
 #include "ops/gemm_packed.h"
 #include "ops/registry.h"
 
@@ -27,17 +25,6 @@ struct ByteGemm {
   bool a_signed, b_unsigned, splits_rows;
   bool row_scales, row_zeros, column_scales, column_zeros;  // one each; else one for all
 };
-
-int32_t integer_at(const Tensor* t, int64_t i) {
-  if (t == nullptr) return 0;
-  switch (t->dtype) {
-    case DType::kInt8: return t->as<int8_t>()[i];
-    case DType::kUint8: return t->as<uint8_t>()[i];
-    default: return t->as<int32_t>()[i];
-  }
-}
-
-float scale_at(const Tensor* t, int64_t i) { return t == nullptr ? 1.0f : t->as<float>()[i]; }
 
 // What a run knows once.
 struct Call {
@@ -77,16 +64,13 @@ void put_integers(const Call& call, const Rows& rows, const int32_t* raw, int64_
       std::memcpy(call.out + (c + (row + i) * g.extent.rows.c + column) * 4, raw + i * kPanel, static_cast<size_t>(columns) * 4);
     return;
   }
-  const bool is_signed = g.end.dtype == DType::kInt8;
-  const float low = is_signed ? -128.0f : 0.0f, high = is_signed ? 127.0f : 255.0f;
-  const auto zero = static_cast<float>(integer_at(call.in[kZeroY], 0));
+  const Requantization requantize(g.end.dtype, integer_at(call.in[kZeroY], 0));
   const float y_scale = scale_at(call.in[kScaleY], 0);
   for (int i = 0; i < count; ++i) {
     auto* to = reinterpret_cast<uint8_t*>(call.out) + c + (row + i) * g.extent.rows.c + column;
     for (int64_t j = 0; j < columns; ++j) {
       const float scale = rows.scale[i] * scale_at(call.in[kScaleB], g.column_scales ? column + j : 0) / y_scale;
-      const float y = std::nearbyint(static_cast<float>(raw[i * kPanel + j]) * scale) + zero;
-      to[j] = static_cast<uint8_t>(static_cast<int32_t>(y < low ? low : y > high ? high : y));
+      to[j] = requantize(raw[i * kPanel + j], scale);
     }
   }
 }

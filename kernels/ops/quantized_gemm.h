@@ -3,6 +3,8 @@
 //   packed: column sums s32 [padded N], whether each panel is narrow (a byte a panel, padded to 64), then the panels
 //           [(K + 3) / 4][columns of the panel][4], signed; unsigned weights are stored less 128
 #pragma once
+#include <cmath>
+
 #include "ops/gemm_end.h"
 #include "ops/gemm_pack.h"
 
@@ -33,6 +35,29 @@ struct ByteEnd {
   const float* row_scale;
   int32_t* raw;  // not null: 32-bit results go here, kPanel a row, and no floats are made
 };
+
+// Bytes of 32-bit results as QLinearMatMul has them: rounded half to even, saturated.
+struct Requantization {
+  float zero, low, high;
+
+  Requantization(DType dtype, int32_t zero_point)
+      : zero(static_cast<float>(zero_point)), low(dtype == DType::kInt8 ? -128.0f : 0.0f), high(low + 255.0f) {}
+  uint8_t operator()(int32_t sum, float scale) const {
+    const float y = std::nearbyint(static_cast<float>(sum) * scale) + zero;
+    return static_cast<uint8_t>(static_cast<int32_t>(y < low ? low : y > high ? high : y));
+  }
+};
+
+inline int32_t integer_at(const Tensor* t, int64_t i) {
+  if (t == nullptr) return 0;
+  switch (t->dtype) {
+    case DType::kInt8: return t->as<int8_t>()[i];
+    case DType::kUint8: return t->as<uint8_t>()[i];
+    default: return t->as<int32_t>()[i];
+  }
+}
+
+inline float scale_at(const Tensor* t, int64_t i) { return t == nullptr ? 1.0f : t->as<float>()[i]; }
 
 using ByteTile = void (*)(int64_t depth, const uint8_t* a, int64_t a_stride, const int8_t* w, const ByteEnd& bytes, float* c,
                           int64_t c_stride, const TileEnd& end);

@@ -64,7 +64,8 @@ def test_matmul_integer(left: str, right: str, constant: bool, zeros: str) -> No
 
 
 @pytest.mark.parametrize("name", ["uint8", "int8"])
-def test_qlinear_matmul(name: str) -> None:
+@pytest.mark.parametrize("constant", [True, False])
+def test_qlinear_matmul(name: str, constant: bool) -> None:
     fixed = {
         "sa": np.float32(0.02),
         "za": integers(name, seed=1),
@@ -74,14 +75,16 @@ def test_qlinear_matmul(name: str) -> None:
         "sy": np.float32(0.4),
         "zy": integers(name, seed=4),
     }
+    b = fixed["b"] if constant else fixed.pop("b")
+    more = "" if constant else f", {name}[30, 37] b"
     model = model_of(
-        f"agraph ({name}[2, n, 30] a) => ({name}[2, n, 37] y) {{ y = QLinearMatMul(a, sa, za, b, sb, zb, sy, zy) }}",
+        f"agraph ({name}[2, n, 30] a{more}) => ({name}[2, n, 37] y) {{ y = QLinearMatMul(a, sa, za, b, sb, zb, sy, zy) }}",
         **{key: np.asarray(value) for key, value in fixed.items()},
     )
-    assert kernels_of(model) == ["gemm.u8s8"]
-    a = integers(name, 2, 5, 30)
-    [expected] = onnx.reference.ReferenceEvaluator(model).run(None, {"a": a})
-    np.testing.assert_array_equal(run(model, a=a), expected)
+    assert kernels_of(model) == ["gemm.u8s8" if constant else "matmul.integer"]
+    feeds = {"a": integers(name, 2, 5, 30)} | ({} if constant else {"b": b})
+    [expected] = onnx.reference.ReferenceEvaluator(model).run(None, feeds)
+    np.testing.assert_array_equal(run(model, **feeds), expected)
 
 
 @pytest.mark.parametrize("bias", ["", ", , bias", ", bz, bias"])

@@ -70,12 +70,7 @@ def matmul_integer(build: Builder, node: ir.Node) -> NotLowered | None:
     if b_zero is not None and (columns is None or not _is_for_columns(build, b_zero, columns)):
         return NotLowered("zero points that are none of columns")
     zeros = [build.register(a_zero), build.register(b_zero)]
-    if constant(b) is None or build.rank(b) != 2:
-        inputs = [build.register(a), build.register(b), ABSENT, ABSENT, *zeros]
-        build.emit("matmul.integer", inputs, [build.output(node)], (0, 0))
-        return None
-    inputs = [ABSENT, ABSENT, ABSENT, zeros[0], ABSENT, zeros[1], ABSENT, ABSENT]
-    _emit_packed(build, build.register(a), b, inputs, build.output(node))
+    _emit(build, node, a, b, [ABSENT, zeros[0], ABSENT, zeros[1], ABSENT, ABSENT])
     return None
 
 
@@ -88,10 +83,9 @@ def qlinear_matmul(build: Builder, node: ir.Node) -> NotLowered | None:
         return NotLowered("operands of these element types")
     if any(build.dtype(scale) != ir.DataType.FLOAT for scale in (a_scale, b_scale, y_scale)):
         return NotLowered("scales of this element type")
-    if constant(b) is None or build.rank(b) != 2:
-        return NotLowered("both operands are made at run time")
     dims = build.dims(b)
-    assert dims is not None, "a constant has dims"
+    if dims is None or len(dims) < 1:
+        return NotLowered("the rank of an operand is not known")
     if not all(_is_for_columns(build, x, dims[-1]) for x in (b_scale, b_zero)):
         return NotLowered("scales that are none of columns")
     if not (
@@ -100,8 +94,17 @@ def qlinear_matmul(build: Builder, node: ir.Node) -> NotLowered | None:
     ):
         return NotLowered("scales of this shape")
     operands = [build.register(x) for x in (a_scale, a_zero, b_scale, b_zero, y_scale, y_zero)]
-    _emit_packed(build, build.register(a), b, [ABSENT, ABSENT, *operands], build.output(node))
+    _emit(build, node, a, b, operands)
     return None
+
+
+def _emit(build: Builder, node: ir.Node, a: ir.Value, b: ir.Value, operands: list[int]) -> None:
+    """A product with scales and zero points of a, b and the result."""
+    if constant(b) is not None and build.rank(b) == 2:
+        _emit_packed(build, build.register(a), b, [ABSENT, ABSENT, *operands], build.output(node))
+        return
+    inputs = [build.register(a), build.register(b), ABSENT, ABSENT, *operands]
+    build.emit("matmul.integer", inputs, [build.output(node)], (0, 0))
 
 
 @lowers("DynamicQuantizeMatMul", domain="com.microsoft")
