@@ -42,7 +42,8 @@ declare("recurrent", inputs={0: Layout.ROWS})
 @lowers("LSTM", "GRU", "RNN")
 def recurrent(build: Builder, node: ir.Node) -> NotLowered | None:
     """All steps, all directions."""
-    x, w, r, *rest = [*node.inputs, *[None] * (_INPUTS - len(node.inputs))]
+    given: list[ir.Value | None] = [*node.inputs]
+    x, w, r, *rest = given + [None] * (_INPUTS - len(given))
     assert x is not None and w is not None and r is not None, "sequence and weights are required"
     if build.dtype(x) not in _FLOATS:
         return NotLowered(f"recurrent cells of element type {build.dtype(x)}")
