@@ -212,3 +212,8 @@ class Program:
     defaults: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     input_types: tuple[str, ...] = ()
     output_types: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        from graphopt.lowering.printing import printed
+
+        return printed(self)

@@ -78,7 +78,7 @@ class EngineBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        return device.split(":")[0] == "CPU"
+        return device.split(":", maxsplit=1)[0] == "CPU"
 
 
 is_compatible = EngineBackend.is_compatible
