@@ -1,9 +1,9 @@
 """Maps the two top-level folders into the package, and builds the native engine.
 
 `passes/` and `kernels/` are installed as `graphopt.passes` and `graphopt.kernels`, so that an installed
-graphopt puts exactly one name into site-packages. The engine is built by CMake (kernels/CMakeLists.txt); without
-a compiler, or with GRAPHOPT_NO_NATIVE=1, graphopt is installed without it. Everything else about the project
-stands in pyproject.toml.
+graphopt puts exactly one name into site-packages. The engine is built by CMake (kernels/CMakeLists.txt);
+without a compiler, or with GRAPHOPT_NO_NATIVE=1, graphopt is installed without it. Everything else about the
+project stands in pyproject.toml.
 """
 
 import hashlib
@@ -40,8 +40,8 @@ class BuildEngine(build_ext):
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",
             *([f"-DGRAPHOPT_ISAS={isas}"] if isas else []),
         ]
-        subprocess.run(configure, check=True)  # noqa: S603
-        subprocess.run(["cmake", "--build", str(build)], check=True)  # noqa: S603, S607
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build)], check=True)
 
 
 def extensions() -> list[Extension]:

@@ -84,7 +84,8 @@ def transposed(tensor: ir.TensorProtocol, perm: Sequence[int]) -> ir.TensorProto
     if sorted(order) != list(range(len(dims))):
         raise ValueError(f"perm {list(order)} is no order of the axes of {list(dims)}")
     if isinstance(tensor, Transposed):
-        tensor, order = tensor.source, tuple(tensor.perm[axis] for axis in order)
+        inner = tensor.perm
+        tensor, order = tensor.source, tuple(inner[axis] for axis in order)
     return tensor if order == tuple(range(len(order))) else Transposed(tensor, order)
 
 

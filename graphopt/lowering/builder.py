@@ -199,7 +199,7 @@ class Builder:
             i: Number of its output.
             order: Its dims from outermost to innermost in memory, if not in their own order.
         """
-        if i >= len(node.outputs) or not node.outputs[i].name and not node.outputs[i].uses():
+        if i >= len(node.outputs) or not (node.outputs[i].name or node.outputs[i].uses()):
             return ABSENT
         value = node.outputs[i]
         dims = self.dims(value)
@@ -304,7 +304,7 @@ class Builder:
         register = self.module.add(Register(int(fact.dtype), fact.dims, value.name or ""))
         elements = [self.resolved(e) if type(e) is Expr else e for e in fact.elements]
         if any(isinstance(e, float) for e in elements):
-            floats = tuple(float(e) for e in elements if not isinstance(e, Expr))
+            floats = tuple(float(e) for e in elements if isinstance(e, int | float))
             self._append(Instruction("values", [], [register], floats=floats))
         else:
             ints: Dims = tuple([e if type(e) is Expr else int(e) for e in elements])  # type: ignore[arg-type]

@@ -37,11 +37,11 @@ def lower_loop(lowering: Lowering, node: ir.Node, build: Builder) -> None:
 def lower_scan(lowering: Lowering, node: ir.Node, build: Builder) -> None:
     """`scan`: states, then scanned inputs; ints: numbers of both, then axis and direction of each slice."""
     inputs = [build.register(v) for v in node.inputs]
-    slices = int(attribute(node, "num_scan_inputs", 0))  # type: ignore[call-overload]
+    slices = _integers(node, "num_scan_inputs")[0]
     states = len(inputs) - slices
     stacked = len(node.outputs) - states
     given = {
-        name: list(attribute(node, name, None) or ())  # type: ignore[call-overload]
+        name: _integers(node, name)
         for name in ("scan_input_axes", "scan_input_directions", "scan_output_axes", "scan_output_directions")
     }
     ints = [states, slices, stacked]
@@ -49,6 +49,14 @@ def lower_scan(lowering: Lowering, node: ir.Node, build: Builder) -> None:
         ints += given[name] or [0] * count
     module = _module(lowering, node.attributes["body"].as_graph(), build, "body", node)
     build.emit("scan", inputs, _outputs(build, node), ints=ints, bodies=(module,))
+
+
+def _integers(node: ir.Node, name: str) -> list[int]:
+    """An attribute of one or several whole numbers; empty where it is left out."""
+    found = attribute(node, name)
+    if isinstance(found, int):
+        return [found]
+    return [item for item in found if isinstance(item, int)] if isinstance(found, tuple) else []
 
 
 def _outputs(build: Builder, node: ir.Node) -> list[int]:

@@ -1,6 +1,8 @@
-"""A node as the nodes of its function: those of the model's own functions and those that the standard defines."""
+"""A node as the nodes of its function: one of the model's own functions, or one that the standard defines."""
 
 from __future__ import annotations
+
+from typing import Protocol, cast
 
 import onnx
 import onnx_ir as ir
@@ -30,7 +32,7 @@ def expand(model: ir.Model, node: ir.Node, opset: int, facts: Facts, names: Name
     if function is None or not isinstance(graph, ir.Graph):
         return None
     bound = {name: a for name, a in function.attributes.items() if a.value is not None}
-    bound.update(node.attributes)
+    bound = {**_defaults(node, opset), **bound, **node.attributes}
     given = [*node.inputs, *[None] * (len(function.inputs) - len(node.inputs))]
     values: dict[ir.Value, ir.Value | None] = dict(zip(function.inputs, given, strict=True))
     nodes = copy_nodes(function, values, names, bound=bound, prefix=f"{node.name or node.op_type}/")
@@ -64,29 +66,59 @@ def _set_versions(node: ir.Node, imports: dict[str, int]) -> None:
             _set_versions(inner, imports)
 
 
+def _defaults(node: ir.Node, opset: int) -> dict[str, ir.Attr]:
+    """The values that the standard gives to attributes which are left out."""
+    try:
+        schema = defs.get_schema(node.op_type, opset, node.domain)
+    except defs.SchemaError:
+        return {}
+    given = (a.default_value for a in schema.attributes.values())
+    return {a.name: ir.serde.deserialize_attribute(a) for a in given if a is not None and a.name}
+
+
 def _standard_body(node: ir.Node, opset: int, facts: Facts) -> ir.Function | None:
     """The function that the standard gives for an operator."""
     try:
         schema = defs.get_schema(node.op_type, opset, node.domain)
     except defs.SchemaError:
         return None
-    if schema.has_function:
-        proto = schema.function_body
+    # The stubs of onnx leave functions out.
+    known = cast(_Functions, schema)
+    if known.has_function:
+        proto = known.function_body
         if node.domain == "":
-            found = schema.get_function_with_opset_version(schema.since_version)
+            found = known.get_function_with_opset_version(schema.since_version)
             proto = onnx.FunctionProto.FromString(found) if found else proto
-    elif schema.has_context_dependent_function:
+    elif known.has_context_dependent_function:
         types = [_type_of(None if v is None else facts.of(v)).SerializeToString() for v in node.inputs]
         serialized = ir.serde.serialize_node(node).SerializeToString()
-        versions = schema.context_dependent_function_opset_versions
+        versions = known.context_dependent_function_opset_versions
         version = max((v for v in versions if v <= opset), default=schema.since_version)
-        found = schema.get_context_dependent_function_with_opset_version(version, serialized, types)
+        found = known.get_context_dependent_function_with_opset_version(version, serialized, types)
         if not found:
             return None
         proto = onnx.FunctionProto.FromString(found)
     else:
         return None
-    return ir.serde.deserialize_function(proto) if proto.node else None
+    try:
+        return ir.serde.deserialize_function(proto) if proto.node else None
+    except ir.serde.SerdeError:
+        return None  # a body that uses one value under two names
+
+
+class _Functions(Protocol):
+    """What a schema has to say of its operator's function."""
+
+    has_function: bool
+    function_body: onnx.FunctionProto
+    has_context_dependent_function: bool
+    context_dependent_function_opset_versions: list[int]
+
+    def get_function_with_opset_version(self, version: int) -> bytes: ...
+
+    def get_context_dependent_function_with_opset_version(
+        self, version: int, node: bytes, types: list[bytes]
+    ) -> bytes: ...
 
 
 def _type_of(fact: Fact | None) -> onnx.TypeProto:

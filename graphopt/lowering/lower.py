@@ -94,14 +94,14 @@ class Lowering:
             return []
         if self.is_plain:
             return self._plain(node, build)
-        if node.op_type not in ("If", "Loop", "Scan") and all(map(build.is_symbolic, node.outputs)):
+        if node.op_type not in _BODIES and all(map(build.is_symbolic, node.outputs)):
             return []
         build.start(node)
         reason = "there is no kernel"
         function = registry.find(node.domain, node.op_type)
         if function is not None and (node.op_identifier() not in self.model.functions or node.domain == OWN):
             mark = build.mark()
-            result = self.control_flow(node, build) if node.op_type in _BODIES else function(build, node)
+            result = function(build, node)
             if not isinstance(result, NotLowered):
                 self._after(node, build)
                 return []

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
-from graphopt.kernels import _engine
 
+from graphopt.kernels import _engine
 from graphopt.lowering.elementwise_program import ElementwiseProgram, Op, Ref, Source, Step
 
 BYTES = {np.dtype(ml_dtypes.int4): np.int8, np.dtype(ml_dtypes.int2): np.int8}

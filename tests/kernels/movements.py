@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from graphopt.kernels import _engine
 
 # ONNX's numbers of the types that numpy has; bfloat16 and 8-bit floats move as integers of their size.

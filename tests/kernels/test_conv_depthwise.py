@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphopt.kernels import _engine
 
+from graphopt.kernels import _engine
 from tests.kernels.calling import call
 from tests.kernels.convolutions import Case, channels_last, channels_last_strides, exact
 
@@ -37,7 +37,9 @@ def depthwise(case: Case, arrays, dims, planar: bool = False, threads: int = 1) 
     x, w, b = arrays
     packed = _engine.pack("conv.depthwise", [(w, 1)], [])
     if planar:
-        return call("conv.depthwise", [x, packed, b, None], [(np.float32, None)], case.ints(), threads=threads)[0]
+        return call(
+            "conv.depthwise", [x, packed, b, None], [(np.float32, None)], case.ints(), threads=threads
+        )[0]
     asked = [(np.float32, dims, channels_last_strides(dims))]
     return call("conv.depthwise", [channels_last(x), packed, b, None], asked, case.ints(), threads=threads)[0]
 
@@ -76,5 +78,7 @@ def test_no_elements(x: tuple[int, ...]) -> None:
     case = Case(x, (x[1], 1, 3, 3), groups=x[1])
     _, w, b = case.arrays()
     packed = _engine.pack("conv.depthwise", [(w, 1)], [])
-    (got,) = call("conv.depthwise", [np.zeros(x, np.float32), packed, b, None], [(np.float32, None)], case.ints())
+    (got,) = call(
+        "conv.depthwise", [np.zeros(x, np.float32), packed, b, None], [(np.float32, None)], case.ints()
+    )
     assert got.shape == (x[0], x[1], x[2] - 2, 3)

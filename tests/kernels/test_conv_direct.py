@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphopt.kernels import _engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.kernels import _engine
 from tests.kernels.calling import call
 from tests.kernels.convolutions import Case, channels_last, channels_last_strides, exact
 

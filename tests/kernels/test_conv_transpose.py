@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import pytest
-from graphopt.kernels import _engine
 
+from graphopt.kernels import _engine
 from tests.kernels.calling import call
 from tests.kernels.convolutions import AUTO_PADS, channels_last, channels_last_strides, ort
 

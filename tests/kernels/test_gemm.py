@@ -7,10 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from graphopt.errors import ExecutionError
-from graphopt.kernels import _engine
 from hypothesis import given
 from hypothesis import strategies as st
+
+from graphopt.errors import ExecutionError
+from graphopt.kernels import _engine
 
 FLOAT, UINT8, FLOAT16 = 1, 2, 10
 RESIDUAL_FIRST = 1
@@ -234,7 +235,11 @@ def test_bfloat16(m: int, k: int) -> None:
 @pytest.mark.parametrize("m", [0, 1, 5, 30])
 def test_weights_in_8_bits(m: int) -> None:
     rng = np.random.default_rng(0)
-    a, w, scale = normal(m, 77), rng.integers(-128, 128, (77, 51)).astype(np.int8), rng.random(51, dtype=np.float32)
+    a, w, scale = (
+        normal(m, 77),
+        rng.integers(-128, 128, (77, 51)).astype(np.int8),
+        rng.random(51, dtype=np.float32),
+    )
     packed = _engine.pack("gemm.s8", [(w, 3)], [0])
     inputs = [(a, FLOAT), (packed, UINT8), None, None, (scale, FLOAT)]
     [got] = _engine.call_kernel("gemm.s8", inputs, [(FLOAT, None, None)], [77, 51, 0, 0], [1.0], b"", 1, 1)
@@ -242,7 +247,9 @@ def test_weights_in_8_bits(m: int) -> None:
 
 
 @pytest.mark.parametrize("m", [0, 1, 2, 13])
-@pytest.mark.parametrize(("k", "n", "block"), [(64, 32, 32), (96, 41, 16), (50, 70, 32), (1, 5, 16), (256, 16, 128)])
+@pytest.mark.parametrize(
+    ("k", "n", "block"), [(64, 32, 32), (96, 41, 16), (50, 70, 32), (1, 5, 16), (256, 16, 128)]
+)
 def test_weights_in_4_bits(m: int, k: int, n: int, block: int) -> None:
     rng = np.random.default_rng(0)
     blocks = -(-k // block)
@@ -255,5 +262,7 @@ def test_weights_in_4_bits(m: int, k: int, n: int, block: int) -> None:
     for a in (normal(m, k), np.asfortranarray(normal(m, k))):
         bias = normal(n, seed=2)
         inputs = [(a, FLOAT), (packed, UINT8), (bias, FLOAT), None]
-        [got] = _engine.call_kernel("gemm.u4", inputs, [(FLOAT, None, None)], [k, n, 0, 0, block], [1.0], b"", 2, 1)
+        [got] = _engine.call_kernel(
+            "gemm.u4", inputs, [(FLOAT, None, None)], [k, n, 0, 0, block], [1.0], b"", 2, 1
+        )
         assert_close(got, a.astype(np.float64) @ w + bias, k)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from graphopt.kernels import _engine
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graphopt.errors import ExecutionError
+from graphopt.kernels import _engine
 
 NUMBERS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
 Array = npt.NDArray[np.generic]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from graphopt.errors import ExecutionError
-from graphopt.kernels import _engine
 from hypothesis import given
 from hypothesis import strategies as st
+
+from graphopt.errors import ExecutionError
+from graphopt.kernels import _engine
 
 NUMBERS = {
     "float32": 1,

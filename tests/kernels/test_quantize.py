@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt.kernels import _engine
 
+from graphopt.kernels import _engine
 from graphopt.lowering.elementwise_program import Op
 from tests.kernels.elementwise_programs import single
 

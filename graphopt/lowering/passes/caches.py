@@ -62,8 +62,8 @@ def _append(body: Module, uses: Uses, number: int, given: int, made: int) -> boo
         copies.append(Instruction("copy", [part], [place], nodes=instruction.nodes))
         at = at + dims[axis]
     new.base, new.strides = given, strides
-    for look in uses.looks.get(made, ()):
-        body.registers[look].base = given
+    for number_of_look in uses.looks.get(made, ()):
+        body.registers[number_of_look].base = given
     body.growing.append(Growing(given, axis, new.dims[axis]))
     body.instructions[number : number + 1] = copies
     fresh = Uses.of(body)

@@ -35,12 +35,12 @@ class Uses:
             if register.base != ABSENT:
                 uses.looks.setdefault(module.root(number), []).append(number)
         for number, instruction in enumerate(module.instructions):
-            for register in instruction.inputs:
-                if register != ABSENT:
-                    uses.readers.setdefault(module.root(register), []).append(number)
-            for register in instruction.outputs:
-                if register != ABSENT:
-                    uses.makers[register] = number
+            for given in instruction.inputs:
+                if given != ABSENT:
+                    uses.readers.setdefault(module.root(given), []).append(number)
+            for made in instruction.outputs:
+                if made != ABSENT:
+                    uses.makers[made] = number
             for body in instruction.bodies:
                 uses.kept.update(module.root(outside) for outside, _ in body.captures)
         uses.kept.update(module.root(r) for r in (*module.inputs, *module.outputs) if r != ABSENT)
