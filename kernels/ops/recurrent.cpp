@@ -20,7 +20,7 @@ constexpr int64_t kChunkValues = 1 << 19;  // of projected inputs: 2 MiB
 template <class T> struct Steps : RecurrentPart<T> {
   using Base = RecurrentPart<T>;
   using typename Base::V;
-  using Base::p, Base::instr, Base::rows, Base::row, Base::gates, Base::h, Base::c, Base::bias, Base::projected, Base::direction,
+  using Base::p, Base::instr, Base::rows, Base::row, Base::h, Base::c, Base::bias, Base::projected, Base::direction,
       Base::backwards, Base::zeros, Base::state_bias;
 
   void clip(V* v, int64_t n) const {
@@ -72,21 +72,27 @@ template <class T> struct Steps : RecurrentPart<T> {
     for (int64_t j = 0; j < P; ++j) state[j] *= o[j];
   }
 
+  // The gates of all rows; then the part of the new state that waits for the reset gate.
+  void reset(V* gate, int64_t wide) const {
+    const int64_t P = p.padded;
+    for (int64_t b = 0; b < rows; ++b, gate += wide) {
+      V *r = gate + P, *g = gate + 2 * P, *of_state = this->scratch + b * P;
+      clip(gate, 2 * P);
+      squash(p.squashes[direction][0], gate, 2 * P);
+      for (int64_t j = 0; j < P; ++j) {
+        if (p.linear_before_reset) g[j] += r[j] * of_state[j];
+        else of_state[j] = r[j] * h[b * P + j];
+      }
+    }
+    if (!p.linear_before_reset)
+      this->multiply(kInR, 2, nullptr, this->scratch, p.hidden, P, rows, gate - rows * wide + 2 * P, wide, zeros, true);
+  }
+
   void gru(int64_t b, V* gate) const {
     const int64_t P = p.padded;
-    V *z = gate, *r = gate + P, *g = gate + 2 * P, *state = h + b * P, *of_state = this->scratch + b * P;
-    const SquashSpec* s = p.squashes[direction];
-    clip(z, 2 * P);
-    squash(s[0], z, P);
-    squash(s[0], r, P);
-    if (p.linear_before_reset) {
-      for (int64_t j = 0; j < P; ++j) g[j] += r[j] * of_state[j];
-    } else {
-      for (int64_t j = 0; j < P; ++j) of_state[j] = r[j] * state[j];
-      this->multiply(kInR, 2, nullptr, of_state, p.hidden, P, 1, g, P, zeros, true);
-    }
+    V *z = gate, *g = gate + 2 * P, *state = h + b * P;
     clip(g, P);
-    squash(s[1], g, P);
+    squash(p.squashes[direction][1], g, P);
     for (int64_t j = 0; j < P; ++j) state[j] = (1 - z[j]) * g[j] + z[j] * state[j];
   }
 
@@ -96,13 +102,14 @@ template <class T> struct Steps : RecurrentPart<T> {
     for (int64_t j = 0; j < p.padded; ++j) h[b * p.padded + j] = gate[j];
   }
 
-  void step(const V* inputs) const {
-    const int64_t wide = p.gates * p.padded;
-    std::memcpy(gates, inputs, static_cast<size_t>(rows * wide) * sizeof(V));
+  // Adds what the state gives to the projected inputs of a step.
+  void step(V* gate) const {
+    const int64_t wide = p.gates * p.padded, P = p.padded;
     for (int g = 0; g < p.gates; ++g) {
-      if (!this->is_apart(g)) this->multiply(kInR, g, nullptr, h, p.hidden, p.padded, rows, gates + g * p.padded, wide, zeros, true);
-      else if (p.linear_before_reset) this->multiply(kInR, g, nullptr, h, p.hidden, p.padded, rows, this->scratch, p.padded, state_bias, false);
+      if (!this->is_apart(g)) this->multiply(kInR, g, nullptr, h, p.hidden, P, rows, gate + g * P, wide, zeros, true);
+      else if (p.linear_before_reset) this->multiply(kInR, g, nullptr, h, p.hidden, P, rows, this->scratch, P, state_bias, false);
     }
+    if (p.cell == Cell::kGru) reset(gate, wide);
   }
 
   void store_output(const Tensor& y, int64_t b, int64_t at, bool is_zero) const {
@@ -118,15 +125,16 @@ template <class T> struct Steps : RecurrentPart<T> {
     this->load_state(instr.in[kInH], h);
     this->load_state(p.cell == Cell::kLstm ? instr.in[kInC] : nullptr, c);
     const int64_t wide = p.gates * p.padded;
-    if (!p.is_packed)  // plain sums leave the values between `hidden` and `padded` alone
+    // Plain sums leave the values between `hidden` and `padded` alone, and sequences may have fewer steps than others.
+    for (int64_t i = 0; i < rows * p.padded; ++i) this->scratch[i] = 0;
+    if (!p.is_packed || instr.in[kInLengths] != nullptr)
       for (int64_t i = 0; i < p.chunk * rows * wide; ++i) projected[i] = 0;
-    if (!p.is_packed)
-      for (int64_t i = 0; i < rows * p.padded; ++i) this->scratch[i] = 0;
     for (int64_t first = 0; first < p.steps; first += p.chunk) {
       const int64_t count = p.steps - first < p.chunk ? p.steps - first : p.chunk;
       project(first, count);
       for (int64_t t = 0; t < count; ++t) {
-        step(projected + t * rows * wide);
+        V* gates = projected + t * rows * wide;
+        step(gates);
         for (int64_t b = 0; b < rows; ++b) {
           const bool lives = first + t < this->length(b);
           if (lives) {
@@ -150,7 +158,7 @@ template <class T> void run_recurrent(const Instr& instr, Worker& worker) {
     for (int64_t i = begin; i < end; ++i) {
       const int direction = static_cast<int>(i / p.splits);
       const int64_t split = i % p.splits, row = p.batch * split / p.splits, rows = p.batch * (split + 1) / p.splits - row;
-      Steps<T> part{{p, instr, direction, direction == 1 || p.reverse, row, rows, {}, {}, {}, {}, {}, {}, {}, {}}};
+      Steps<T> part{{p, instr, direction, direction == 1 || p.reverse, row, rows, {}, {}, {}, {}, {}, {}, {}}};
       for (int64_t b = 0; b < rows; ++b)
         if (part.length(b) < 0 || part.length(b) > p.steps)
           me.host->fail("sequence %lld has length %lld of %lld steps", static_cast<long long>(row + b),

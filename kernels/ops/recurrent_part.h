@@ -16,17 +16,16 @@ template <class T> struct RecurrentPart {
   int direction;
   bool backwards;
   int64_t row, rows;
-  // [chunk][rows][gates][padded], [rows][gates][padded], [rows][padded] each, [gates][padded], [padded], [padded]
-  V *projected, *gates, *h, *c, *scratch, *bias, *state_bias, *zeros;
+  // [chunk][rows][gates][padded], three of [rows][padded], [gates][padded], [padded], [padded]
+  V *projected, *h, *c, *scratch, *bias, *state_bias, *zeros;
 
   static int64_t floats(const RecurrentParams& p) {
-    return ((p.chunk + 1) * p.rows + 1) * p.gates * p.padded + (3 * p.rows + 2) * p.padded + p.padded + kConvPanel;
+    return (p.chunk * p.rows + 1) * p.gates * p.padded + (3 * p.rows + 2) * p.padded + p.padded + kConvPanel;
   }
 
   void place(V* memory) {
     const int64_t wide = p.gates * p.padded;
     projected = memory, memory += p.chunk * p.rows * wide;
-    gates = memory, memory += p.rows * wide;
     bias = memory, memory += wide;
     h = memory, memory += p.rows * p.padded;
     c = memory, memory += p.rows * p.padded;
@@ -104,11 +103,13 @@ template <class T> struct RecurrentPart {
     constexpr float kInfinity = __builtin_inff();
     for (int64_t first = 0; first < p.padded; first += kConvPanel) {
       const int vectors = p.padded - first < kConvPanel ? 1 : 2;
-      for (int64_t i = 0; i < n; i += kConvRows) {
-        const int tile = static_cast<int>(n - i < kConvRows ? n - i : kConvRows);
+      int64_t tiles = (n + kConvRows - 1) / kConvRows;
+      for (int64_t i = 0; tiles > 0; --tiles) {
+        const int tile = static_cast<int>((n - i + tiles - 1) / tiles);
         float* c0 = to + i * to_step + first;
         const ConvTileEnd end{added_bias + first, adds ? c0 : nullptr, to_step, false, -kInfinity, kInfinity, kLanes};
         kConvTiles.of[vectors - 1][tile - 1](segments, a + i * a_step, w + first * depth, c0, to_step, end);
+        i += tile;
       }
     }
   }
