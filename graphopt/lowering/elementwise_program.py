@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cache
+from functools import cache
 from typing import Final, NamedTuple
 
 import onnx_ir as ir
@@ -264,16 +266,35 @@ class ElementwiseProgram:
         first = self.inputs + len(self.outputs)
         places: list[int] = []
         until: list[int] = []  # the step that last reads what lies in each temporary
-        for number in range(len(self.steps)):
+        widths: list[int] = []  # of that
+        for number, step in enumerate(self.steps):
             if number in outputs:
                 places.append(outputs[number])
                 continue
-            free = next((k for k, end in enumerate(until) if end <= number), len(until))
+            # A step may write over what it reads only where elements of both lie in the same places.
+            width = _width(step.to)
+            free = next(
+                (k for k, end in enumerate(until) if end < number or (end == number and widths[k] == width)),
+                len(until),
+            )
             if free == len(until):
                 until.append(0)
-            until[free] = last[number]
+                widths.append(0)
+            until[free], widths[free] = last[number], width
             places.append(first + free)
         return places, len(until)
+
+
+@cache
+def _width(dtype: int) -> int:
+    """Bytes of an element in a slot: types below 8 bits take a byte."""
+    return max(1, ir.DataType(dtype).bitwidth // 8)
+
+
+@cache
+def _width(dtype: int) -> int:
+    """Bytes of an element in registers; small types take one."""
+    return max(1, ir.DataType(dtype).bitwidth // 8)
 
 
 def _same(a: float | Dim, b: float | Dim) -> bool:

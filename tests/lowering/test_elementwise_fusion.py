@@ -127,3 +127,17 @@ def test_values_do_not_change(model: onnx.ModelProto) -> None:
         single = InferenceSession(model, optimize=False).run(None, feeds)
     for a, b in zip(merged, single, strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize("body", ["l = Greater(a, b) c = Cast <to = 1> (l)", "l = Less(b, a) c = Where(l, t, t)"])
+def test_wider_result_does_not_lie_on_what_it_is_made_of(body: str) -> None:
+    text = f"g(int64[W] a, int64[H, 1] b, float[H, W] t) => (float[H, W] y) {{ {body} y = Mul(t, c) }}"
+    model = parsed(text)
+    feeds = {
+        "a": np.arange(40),
+        "b": np.arange(17, 22)[:, None],
+        "t": np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32),
+    }
+    below = (feeds["a"] > feeds["b"]).astype(np.float32) if "Greater" in body else feeds["t"]
+    (y,) = InferenceSession(model, optimize=False).run(None, feeds)
+    np.testing.assert_array_equal(y, feeds["t"] * below)
