@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
-from functools import cache
 from typing import Final, NamedTuple
 
 import onnx_ir as ir
