@@ -290,12 +290,6 @@ def _width(dtype: int) -> int:
     return max(1, ir.DataType(dtype).bitwidth // 8)
 
 
-@cache
-def _width(dtype: int) -> int:
-    """Bytes of an element in registers; small types take one."""
-    return max(1, ir.DataType(dtype).bitwidth // 8)
-
-
 def _same(a: float | Dim, b: float | Dim) -> bool:
     if isinstance(a, Expr) or isinstance(b, Expr):
         return a is b
