@@ -1,6 +1,7 @@
 """How fast products are: chains of constant weights K -> N -> K -> .. in our engine and in onnxruntime.
 
     python -m benchmarks.kernels [--rounds 15] [--precision f32 bf16 int8] [--rows 1 10 100]
+    python -m benchmarks.kernels --large      two very large operands: Strassen's product against the plain one
 
 Prints GFLOP/s (2 a multiply-add) of the best round and the ratio of the medians, onnxruntime's time over
 ours: above 1 we are faster. Both on one thread, in turns; time is CPU time, which a busy machine disturbs
@@ -76,13 +77,36 @@ def row(m: int, k: int, n: int, precisions: Sequence[str], rounds: int) -> str:
     return f"{m:5} {f'{k} <-> {n}':14} {work / min(first) * 1e-9:12.1f}  " + "  ".join(cells)
 
 
+def large(n: int, rounds: int) -> str:
+    """One line: a product of n^3; a bias of zeros keeps the plain one."""
+    from graphopt.kernels import _engine
+
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))
+    zeros = (np.zeros(n, np.float32), 1)
+
+    def product(bias: tuple[np.ndarray, int] | None) -> object:
+        operands = [(a, 1), (b, 1), bias, None]
+        return _engine.call_kernel("matmul", operands, [(1, [n, n], None)], [0, 0], [1.0], b"", 1, 1)
+
+    work = 2.0 * n**3
+    best = [min(found) for found in times([lambda: product(None), lambda: product(zeros)], rounds, work)]
+    return f"{n:5} {work / best[0] * 1e-9:8.1f} {work / best[1] * 1e-9:8.1f} {best[1] / best[0]:6.2f}"
+
+
 def main(arguments: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="benchmarks.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser.add_argument("--large", action="store_true", help="Strassen's product instead")
     given = parser.parse_args(arguments)
+    if given.large:
+        print(f"{'n':>5} {'GF':>8} {'plain':>8} {'ratio':>6}")
+        for n in (2048, 3072, 4096):
+            print(large(n, min(given.rounds, 3)), flush=True)
+        return
     print(
         f"{'rows':>5} {'K <-> N':14} {'onnxruntime':>12}  "
         + "  ".join(f"{p:>7} {'ratio':>6}" for p in given.precision)

@@ -227,6 +227,7 @@ void run(const Instr& i, Worker& worker) {
 Run prepare(Bind& b) {
   const Factors f = make_factors(b);
   if (!is_float(f.a.dtype)) return prepare_plain(b, f);
+  if (Run strassen = prepare_strassen(b, f)) return strassen;
   auto& m = b.make<Matmul>();
   m.extent = f.extent;
   m.depth = f.depth, m.columns = f.columns;

@@ -19,4 +19,8 @@ void shape_matmul(Bind& b);
 // Element types without vector code: double and integers.
 Run prepare_plain(Bind& b, const Factors& f);
 
+// Strassen's product where it is faster: null for smaller products, and for those with more to do at their end.
+constexpr int64_t kStrassenSize = 3072;
+Run prepare_strassen(Bind& b, const Factors& f);
+
 }  // namespace graphopt

@@ -159,6 +159,15 @@ def test_long_sums() -> None:
     assert_close(matmul(a, b, threads=2), exact(a, b), 5000)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_very_large_matrices(threads: int) -> None:
+    """Strassen's product: of random rows, each element within the rounding of the whole."""
+    a, b = normal(3072, 3074), normal(3074, 3136, seed=1)
+    got = matmul(a, b, threads=threads)
+    for rows in (slice(0, 4), slice(1534, 1538), slice(3068, 3072)):
+        assert_close(got[rows], exact(a[rows], b), 3074)
+
+
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ExecutionError, match=r"\[\.\., 2, 5\] times \[\.\., 6, 7\]"):
         matmul(normal(2, 5), normal(6, 7))
