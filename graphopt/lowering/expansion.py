@@ -100,10 +100,23 @@ def _standard_body(node: ir.Node, opset: int, facts: Facts) -> ir.Function | Non
         proto = onnx.FunctionProto.FromString(found)
     else:
         return None
+    if not proto.node:
+        return None
+    # A body that depends on its call may not make the outputs that the call leaves out.
+    made = {name for inner in proto.node for name in inner.output}.union(proto.input)
+    while proto.output and proto.output[-1] not in made:
+        proto.output.pop()
+    return ir.serde.deserialize_function(proto)
+
+
+def _defaults(node: ir.Node, opset: int) -> dict[str, ir.Attr]:
+    """The attributes that the standard's operator has where the node does not say."""
     try:
-        return ir.serde.deserialize_function(proto) if proto.node else None
-    except ir.serde.SerdeError:
-        return None  # a body that uses one value under two names
+        schema = defs.get_schema(node.op_type, opset, node.domain)
+    except defs.SchemaError:
+        return {}
+    found = {name: of.default_value for name, of in schema.attributes.items() if of.default_value.name}
+    return {name: ir.serde.deserialize_attribute(default) for name, default in found.items()}
 
 
 class _Functions(Protocol):

@@ -127,17 +127,8 @@ Value concat(const Items& items, int64_t axis_given, bool is_new, BufferPool& po
 }  // namespace
 
 void Executor::run_sequence(Frame& frame, const InstructionInfo& info) {
-  std::vector<Value> in(info.inputs.size());
-  for (size_t i = 0; i < in.size(); ++i) {
-    if (info.inputs[i] < 0) continue;
-    const RegisterInfo& r = frame.module->registers[static_cast<size_t>(info.inputs[i])];
-    if (r.constant < 0) {
-      in[i] = frame.values[static_cast<size_t>(info.inputs[i])];
-    } else {
-      in[i].kind = Value::Kind::kTensor;
-      in[i].tensor = constants_[static_cast<size_t>(r.constant)];
-    }
-  }
+  std::vector<Value> in;
+  for (int32_t reg : info.inputs) in.push_back(value_of(frame, reg));
   const auto integer = [&](size_t i) { return sizes_.compute(info.ints[i]); };
   Value& out = frame.values[static_cast<size_t>(info.outputs[0])];
   try {
@@ -188,7 +179,9 @@ void Executor::run_sequence(Frame& frame, const InstructionInfo& info) {
       default: fail("operator %s has no implementation", program_.text(info.name));
     }
   } catch (const ExecutionError& error) {
-    throw ExecutionError(described(program_, info, error.what(), std::vector<Tensor*>(in.size()).data(), std::vector<Tensor*>(info.outputs.size()).data()));
+    std::vector<Tensor*> operands, results(info.outputs.size());
+    for (Value& value : in) operands.push_back(value.is_tensor() ? &value.tensor : nullptr);
+    throw ExecutionError(described(program_, info, error.what(), operands.data(), results.data()));
   }
 }
 

@@ -6,34 +6,17 @@ stand are passed over.
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
-from onnx.backend.test.case.test_case import TestCase
-from onnx.backend.test.loader import load_model_tests
 
 from graphopt import optimize
 from graphopt.errors import ModelError
+from tests.conformance.cases import Case, every_case, is_random, read
 
-KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 PARTS = 12
-
-RANDOM = (
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-)
 
 # What graphopt says it does not take.
 REFUSED = ("a map", "sparse", "opset", "training")
@@ -43,61 +26,12 @@ class NotRunnable(Exception):
     """The case says nothing of graphopt: it is refused, or onnxruntime can't run it as it stands."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A model, and the inputs it is to be run on."""
-
-    name: str
-    model: onnx.ModelProto
-    feeds: list[dict[str, object]]
-    rtol: float
-    atol: float
-
-
-@cache
-def every_case() -> list[TestCase]:
-    """All cases by name. Building them takes seconds, so that it is not done while tests are collected."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        found = [case for kind in KINDS for case in load_model_tests(kind=kind)]
-    return sorted(found, key=lambda case: case.name)
-
-
-def read(case: TestCase) -> Case:
-    if case.model is not None:
-        names = [value.name for value in case.model.graph.input]
-        feeds = [dict(zip(names, inputs, strict=False)) for inputs, _ in case.data_sets]
-        return Case(case.name, case.model, feeds, case.rtol, case.atol)
-    folder = Path(case.model_dir)
-    model = onnx.load(folder / "model.onnx")
-    feeds = [
-        # Weights that are inputs too have no file: they come last, and keep their defaults.
-        {
-            v.name: stored(data / f"input_{i}.pb", v.type)
-            for i, v in enumerate(model.graph.input)
-            if (data / f"input_{i}.pb").exists()
-        }
-        for data in sorted(folder.glob("test_data_set_*"))
-    ]
-    return Case(case.name, model, feeds, case.rtol, case.atol)
-
-
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def stored(path: Path, kind: onnx.TypeProto) -> object:
-    """An input or an expected output of a case, as onnxruntime takes it."""
-    data = path.read_bytes()
-    if kind.HasField("sequence_type"):
-        return numpy_helper.to_list(onnx.SequenceProto.FromString(data))
-    if kind.HasField("optional_type"):
-        return numpy_helper.to_optional(onnx.OptionalProto.FromString(data))
-    return numpy_helper.to_array(onnx.TensorProto.FromString(data))
 
 
 def assert_agree(name: str, expected: object, found: object, rtol: float, atol: float) -> None:
@@ -145,10 +79,6 @@ def optimized(model: onnx.ModelProto) -> onnx.ModelProto:
     faults = [w for w in result.report.warnings if "left out" in w or "failed" in w]
     assert not faults, faults
     return ir.to_proto(result.model)
-
-
-def is_random(model: onnx.ModelProto) -> bool:
-    return any(node.op_type in RANDOM for node in model.graph.node)
 
 
 def check_part(part: int) -> None:
