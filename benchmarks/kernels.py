@@ -1,7 +1,7 @@
 """How fast products are: chains of constant weights K -> N -> K -> .. in our engine and in onnxruntime.
 
     python -m benchmarks.kernels [--rounds 15] [--precision f32 bf16 int8] [--rows 1 10 100]
-    python -m benchmarks.kernels --large      two very large operands: Strassen's product against the plain one
+    python -m benchmarks.kernels --large      Strassen's product against the plain one
 
 Prints GFLOP/s (2 a multiply-add) of the best round and the ratio of the medians, onnxruntime's time over
 ours: above 1 we are faster. Both on one thread, in turns; time is CPU time, which a busy machine disturbs
