@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from graphopt.errors import ExecutionError, UsageError
+from graphopt.errors import ExecutionError, ModelError, UsageError
 from graphopt.runtime.arrays import Array, Result
 from graphopt.runtime.binding import IOBinding
+from graphopt.runtime.compiled_file import is_compiled_file, read_compiled
 from graphopt.runtime.native import NativeEngine, is_built
 from graphopt.runtime.options import RunOptions, Tap
 from graphopt.runtime.signature import NodeArg, engine_values
@@ -138,9 +139,16 @@ class InferenceSession:
         keep: Sequence[str],
         mmap: bool,
     ) -> None:
-        from graphopt.runtime.compilation import compiled, program_of
+        if isinstance(model, str | Path) and is_compiled_file(model):
+            if keep or precision != "f32":
+                raise UsageError(
+                    f"{model} is compiled", hint="precision and kept values are chosen by `compile`"
+                )
+            made = read_compiled(model, is_mapped=mmap)
+        else:
+            from graphopt.runtime.compilation import compiled, program_of
 
-        made = compiled(program_of(model, precision=precision, optimize=optimize, keep=keep))
+            made = compiled(program_of(model, precision=precision, optimize=optimize, keep=keep))
         self._engine = NativeEngine(made, threads)
         self._inputs, self._outputs = made.inputs, made.outputs
         self._defaults: dict[str, Array] = dict(made.defaults)
@@ -149,12 +157,14 @@ class InferenceSession:
     def _open_python(
         self, model: str | Path | onnx.ModelProto | ir.Model, keep: Sequence[str], is_wanted: bool
     ) -> None:
+        if isinstance(model, str | Path) and is_compiled_file(model):
+            raise ModelError(f"{model}: a compiled model needs the native engine, which was not built")
         from graphopt.runtime.compilation import program_of, signature_of
         from graphopt.runtime.interpreter import PythonEngine
 
         if not is_wanted:
             warnings.warn(
-                "graphopt was installed without its engine: models run slowly, by the reference implementation",
+                "graphopt was installed without its engine: models run slowly, one node at a time",
                 RuntimeWarning,
                 stacklevel=3,
             )

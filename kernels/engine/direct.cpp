@@ -6,7 +6,10 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <optional>
 #include <tuple>
 
@@ -14,6 +17,7 @@
 #include "engine/errors.h"
 #include "engine/memory.h"
 #include "engine/pool.h"
+#include "engine/values.h"
 
 namespace nb = nanobind;
 
@@ -124,6 +128,41 @@ nb::object pack(const Library& library, const std::string& name, const std::vect
   return array_of(t, owner);
 }
 
+// The sources of a packed constant that another instruction set's library made.
+nb::list unpack(const Library& library, const std::string& isa, const std::string& name,
+                const std::vector<std::pair<int, std::vector<int64_t>>>& sources, const std::vector<int64_t>& ints, Array packed) {
+  const std::vector<std::string> runnable = Library::runnable();
+  if (std::find(runnable.begin(), runnable.end(), isa) == runnable.end())
+    fail("constants are packed for %s, which this CPU does not run (it runs %s)", isa.c_str(), library.isa());
+  static std::map<std::string, std::unique_ptr<Library>> others;
+  std::unique_ptr<Library>& other = others[isa];
+  if (!other) other = std::make_unique<Library>(library.folder(), isa);
+  const Packer* packer = other->packer(name);
+  if (packer == nullptr) fail("there is no packed form %s for %s", name.c_str(), isa.c_str());
+  std::vector<Tensor> tensors;
+  std::vector<std::unique_ptr<std::vector<char>>> storage;
+  for (const auto& [dtype, dims] : sources) {
+    Tensor t;
+    t.dtype = static_cast<DType>(dtype);
+    if (dims.size() > kMaxRank || t.dtype == DType::kString) fail("a packed constant has sources of rank %zu", dims.size());
+    for (int64_t dim : dims) t.dims[t.rank++] = dim;
+    t.make_dense();
+    storage.push_back(std::make_unique<std::vector<char>>(static_cast<size_t>(bytes_of(t.dtype, checked_count(t)))));
+    t.data = storage.back()->data();
+    tensors.push_back(t);
+  }
+  const PackRequest request{&kHost, tensors.data(), static_cast<int32_t>(tensors.size()), static_cast<int32_t>(ints.size()), ints.data()};
+  const int64_t wanted = packer->bytes(request);
+  if (static_cast<int64_t>(packed.nbytes()) != wanted) fail("%zu bytes of packed form %s, wanted %lld", packed.nbytes(), name.c_str(), static_cast<long long>(wanted));
+  packer->unpack(request, static_cast<const char*>(packed.data()), tensors.data());
+  nb::list results;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    nb::capsule owner(storage[i].release(), [](void* p) noexcept { delete static_cast<std::vector<char>*>(p); });
+    results.append(array_of(tensors[i], owner));
+  }
+  return results;
+}
+
 }  // namespace
 
 void bind_direct(nb::module_& m, const Library& library) {
@@ -141,6 +180,11 @@ void bind_direct(nb::module_& m, const Library& library) {
       [&library](const std::string& name, const std::vector<std::pair<Array, int>>& sources,
                  const std::vector<int64_t>& ints) { return pack(library, name, sources, ints); },
       nb::arg("name"), nb::arg("sources"), nb::arg("ints"));
+  m.def(
+      "unpack",
+      [&library](const std::string& isa, const std::string& name, const std::vector<std::pair<int, std::vector<int64_t>>>& sources,
+                 const std::vector<int64_t>& ints, Array packed) { return unpack(library, isa, name, sources, ints, packed); },
+      nb::arg("isa"), nb::arg("name"), nb::arg("sources"), nb::arg("ints"), nb::arg("packed"));
   m.def("kernel_names", [&library] { return library.kernel_names(); });
   m.def("isa", [&library] { return library.isa(); });
 }

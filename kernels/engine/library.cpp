@@ -6,7 +6,7 @@
 
 namespace graphopt {
 
-Library::Library(const std::string& folder, const std::string& isa) {
+Library::Library(const std::string& folder, const std::string& isa) : folder_(folder) {
   const std::string path = folder + "/kernels_" + isa + ".so";
   // Local: libraries of two instruction sets have the same names inside. Never closed: plans point into it.
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -19,11 +19,13 @@ class Library {
   const Packer* packer(std::string_view name) const;
   std::vector<std::string> kernel_names() const;
   const char* isa() const { return library_->isa; }
+  const std::string& folder() const { return folder_; }
 
   // Instruction sets of this CPU that there may be a library for, best first.
   static std::vector<std::string> runnable();
 
  private:
+  std::string folder_;
   const KernelLibrary* library_ = nullptr;
 };
 
