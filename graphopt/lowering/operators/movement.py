@@ -42,7 +42,8 @@ def identity(build: Builder, node: ir.Node) -> NotLowered | None:
     if build.dims(value) is not None:
         build.bind(node.outputs[0], build.register(value))
         return None
-    is_tensor = isinstance(build.facts.of(value), TensorFact)
+    fact = build.facts.of(value)
+    is_tensor = isinstance(fact, TensorFact) and fact.dtype is not None
     kernel = "identity" if is_tensor else "optional.make"
     build.emit(kernel, [build.register(value)], [build.output(node)])
     return None
