@@ -28,6 +28,7 @@ _CONST, _SYMBOL, _ADD, _MUL, _FLOORDIV, _MIN, _MAX, _BROADCAST = range(8)
 _KINDS = {Kind.FLOORDIV: _FLOORDIV, Kind.MIN: _MIN, Kind.MAX: _MAX, Kind.BROADCAST: _BROADCAST}
 
 NO_RANK = -1
+NO_SYMBOL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def _module(module: Module, numbers: _Numbers, done: list[list[int]], used: set[
     words.append(len(module.growing))
     for g in module.growing:
         words += [g.register, g.axis, numbers.dim(g.length)]
+        words.append(numbers.symbol(g.room) if g.room else NO_SYMBOL)
     done.append(words)
     return len(done) - 1
 

@@ -72,7 +72,8 @@ class _Printer:
         for definition in module.definitions:
             yield f"  where {self._definition(definition)}"
         for growing in module.growing:
-            yield f"  grows %{growing.register} axis {growing.axis} to {self._dim(growing.length)}"
+            room = f" room {growing.room}" if growing.room else ""
+            yield f"  grows %{growing.register} axis {growing.axis}{room} to {self._dim(growing.length)}"
         for instruction in module.instructions:
             outside = [o for body in instruction.bodies for o, _ in body.captures]
             used = [r for r in (*instruction.inputs, *outside) if r not in made or r in declared]

@@ -146,13 +146,15 @@ class Growing:
     """An input that a loop carries and its body appends to in place.
 
     Attributes:
-        axis: Where it grows; all dims before it are 1.
+        axis: Where it grows.
         length: What it must have room for along the axis.
+        room: The symbol of what it has room for; empty where no stride depends on it.
     """
 
     register: int
     axis: int
     length: Dim
+    room: str = ""
 
 
 @dataclass(slots=True)

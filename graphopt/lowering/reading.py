@@ -217,8 +217,9 @@ class _Reader:
             register = line.register()
             line.expect("axis")
             axis = line.integer()
+            room = line.match(r"\S+") if line.take("room") else ""
             line.expect("to")
-            module.growing.append(Growing(register, axis, self._dim(line.text[line.at :])))
+            module.growing.append(Growing(register, axis, self._dim(line.text[line.at :]), room))
             return
         outputs: list[int] = []
         while line.peek("%", "-"):

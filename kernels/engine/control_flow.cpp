@@ -54,6 +54,14 @@ void Executor::finish_loop(Frame& frame, const InstructionInfo& info, std::vecto
     if (i < n) {
       value = std::move(carried[i]);
       value.room = 0;
+      if (value.is_tensor() && !value.tensor.is_dense()) {
+        // What was appended in place lies apart.
+        Value dense;
+        dense.tensor = value.tensor;
+        buffers_.allocate(dense);
+        copy_elements(value.tensor, dense.tensor);
+        value = std::move(dense);
+      }
       continue;
     }
     const RegisterInfo& r = frame.module->registers[static_cast<size_t>(info.outputs[i])];

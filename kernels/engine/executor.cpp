@@ -313,19 +313,24 @@ void Executor::check_dims(const Frame& frame, int32_t reg) const {
 
 void Executor::make_room(Frame& frame, const Growing& growing) {
   Value& value = frame.values[static_cast<size_t>(growing.reg)];
-  const Tensor& t = value.tensor;
+  if (!value.is_tensor()) fail("value '%s' is no tensor", name_of(frame, growing.reg));
   const int64_t needed = sizes_.compute(growing.length);
-  if (!value.is_tensor() || needed <= value.room) return;
-  const int64_t row = t.product(growing.axis + 1, t.rank);
-  int64_t room = std::max(needed, std::max<int64_t>(16, value.room * 2));
-  Owner owner = buffers_.take(t.dtype, room * row);
-  room = owner.get()->bytes / std::max<int64_t>(1, row * size_of(t.dtype));
-  Tensor grown = t;
-  grown.data = owner.get()->data;
-  copy_elements(t, grown);
-  value.tensor.data = grown.data;
-  value.owner = std::move(owner);
-  value.room = t.dtype == DType::kString ? needed : room;
+  if (value.room == 0 || needed > value.room) {
+    Tensor grown = value.tensor;
+    int64_t room = std::max(needed, std::max<int64_t>(16, value.room * 2));
+    grown.dims[growing.axis] = room;
+    Owner owner = buffers_.take(grown.dtype, checked_count(grown));
+    const int64_t row = grown.product(growing.axis + 1, grown.rank) * size_of(grown.dtype);
+    if (growing.room < 0 && grown.dtype != DType::kString && row > 0) room = owner.get()->bytes / row;
+    grown.make_dense();
+    grown.dims[growing.axis] = value.tensor.dims[growing.axis];
+    grown.data = owner.get()->data;
+    copy_elements(value.tensor, grown);
+    value.tensor = grown;
+    value.owner = std::move(owner);
+    value.room = room;
+  }
+  if (growing.room >= 0) sizes_.define(growing.room, value.room);
 }
 
 // The value of a register: a constant and a view have no place of their own in the frame.

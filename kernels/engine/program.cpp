@@ -115,7 +115,9 @@ class Reader {
       const auto grown = static_cast<int32_t>(number(0, n - 1));
       const int32_t rank = m.registers[static_cast<size_t>(grown)].rank;
       const auto axis = static_cast<int32_t>(number(0, rank - 1));
-      m.growing.push_back({grown, axis, slot()});
+      const int32_t length = slot();
+      const auto room = static_cast<int32_t>(number(-1, static_cast<int64_t>(program_.symbol_names.size()) - 1));
+      m.growing.push_back({grown, axis, length, room});
     }
     return m;
   }

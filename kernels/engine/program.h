@@ -87,10 +87,11 @@ struct SegmentInfo {
   int32_t number = 0;              // among all segments of the program
 };
 
-// An input that a loop carries and appends to in place: all dims before `axis` are 1.
+// An input that a loop carries and its body appends to in place.
 struct Growing {
   int32_t reg, axis;
   int32_t length;  // slot: what it must have room for along the axis
+  int32_t room;    // symbol: what it has room for; -1: all dims before the axis are 1
 };
 
 struct ModuleInfo {

@@ -24,10 +24,12 @@ def finish(program: Program) -> None:
         fuse_epilogues(module)
         fuse_elementwise(module)
         fuse_epilogues(module)
+    loops = 0
     for module in modules:
         for instruction in module.instructions:
             if instruction.kernel == "loop":
-                append_in_place(instruction)
+                loops += 1
+                append_in_place(instruction, f"room#{loops}.")
     for module in modules:
         settle_layouts(module)
         write_in_place(module)

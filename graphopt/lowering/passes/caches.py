@@ -1,41 +1,48 @@
 """Caches that a loop grows by Concat are appended to in place.
 
-    before   body(%4 [1,t,256]) { %24 = concat %4 %23 }  -> %24
-    after    body(%4 [1,t,256], grows) { copy %23 -> %4[:, t:t+1] }  -> %4 [1,t+1,256]
+    before   body(%4 [b,4,t,64]) { %24 = concat %4 %23 {axis 2} }  -> %24
+    after    body(%4 [b,4,t,64], grows) { copy %23 -> %4[:, :, t:t+1] }  -> %4 [b,4,t+1,64]
 
-The memory behind such an input holds more than its dims say; the loop sees to it that there is room for
-what the body appends, doubling it when it is full. What was there before does not move, so other readers of
-the old value stay right. All dims before the axis must be 1: then the rows of the longer value lie where
-those of the shorter one did.
+The memory behind such an input has room for more than its dims say; the loop sees to it that what the body
+appends finds room, doubling it when it is full. Where a dim before the axis is not 1, the strides before it count
+the room: it is a symbol that the engine defines. What was there before does not move, so other readers of the old
+value stay right.
 """
 
 from __future__ import annotations
 
-from graphopt.ir.dims import Dim
+from graphopt.ir.dims import Dim, symbol
 from graphopt.lowering.passes.uses import Uses
-from graphopt.lowering.program import ABSENT, Growing, Instruction, Module, dense_strides
+from graphopt.lowering.program import ABSENT, Growing, Instruction, Module, Register, dense_strides
 
 __all__ = ["append_in_place"]
 
+Dims = tuple[Dim, ...]
 
-def append_in_place(loop: Instruction) -> int:
-    """Do it in the body of a Loop; returns for how many values."""
+
+def append_in_place(loop: Instruction, prefix: str) -> int:
+    """Do it in the body of a Loop; returns for how many values.
+
+    Args:
+        loop: The instruction.
+        prefix: Makes the names of symbols different from those of other loops.
+    """
     (body,) = loop.bodies
     carried = loop.ints[0]
     assert isinstance(carried, int), "the number of carried values is known"
-    uses = Uses.of(body)
     done = 0
     for slot in range(carried):
         given, made = body.inputs[2 + slot], body.outputs[1 + slot]
+        uses = Uses.of(body)
         number = uses.makers.get(made)
         if number is None or body.outputs.count(made) != 1 or given in body.outputs:
             continue
-        if _append(body, uses, number, given, made):
+        if _append(body, uses, number, given, made, f"{prefix}{slot}"):
             done += 1
     return done
 
 
-def _append(body: Module, uses: Uses, number: int, given: int, made: int) -> bool:
+def _append(body: Module, uses: Uses, number: int, given: int, made: int, name: str) -> bool:
     instruction = body.instructions[number]
     if instruction.kernel != "concat" or instruction.inputs[0] != given or instruction.is_dynamic:
         return False
@@ -44,29 +51,57 @@ def _append(body: Module, uses: Uses, number: int, given: int, made: int) -> boo
     if not isinstance(axis, int) or old.dims is None or new.dims is None or not old.is_sized:
         return False
     axis %= len(new.dims)
-    if any(dim != 1 for dim in new.dims[:axis]) or not new.is_dense or new.base != ABSENT:
+    parts = instruction.inputs[1:]
+    if not new.is_dense or new.base != ABSENT or any(body.root(part) == given for part in parts):
         return False
-    if any(body.root(part) == given for part in instruction.inputs[1:]):
+    if any(body.registers[part].dims is None for part in parts):
         return False
-    strides = dense_strides(new.dims)
-    at: Dim = old.dims[axis]
+    is_outermost = all(dim == 1 for dim in new.dims[:axis])
+    room = "" if is_outermost else name
+    roomy = (*new.dims[:axis], symbol(room) if room else new.dims[axis], *new.dims[axis + 1 :])
+    strides = dense_strides(roomy)
+    looks = {
+        look: _moved(body.registers[look], of.dims, strides)
+        for root, of in ((given, old), (made, new))
+        for look in uses.looks.get(root, ())
+        if of.dims is not None
+    }
+    if not is_outermost and not all(looks.values()):
+        return False
     copies: list[Instruction] = []
-    for part in instruction.inputs[1:]:
+    at: Dim = old.dims[axis]
+    for part in parts:
         dims = body.registers[part].dims
-        if dims is None:
-            return False
-        look = body.registers[part]
-        place = body.add(
-            type(look)(look.dtype, dims, new.name, strides, base=given, offset=at * strides[axis])
-        )
-        copies.append(Instruction("copy", [part], [place], nodes=instruction.nodes))
+        assert dims is not None, "looked at above"
+        place = Register(new.dtype, dims, new.name, strides, given, at * strides[axis])
+        copies.append(Instruction("copy", [part], [body.add(place)], nodes=instruction.nodes))
         at = at + dims[axis]
+    old.strides = None if is_outermost else strides
     new.base, new.strides = given, strides
-    for number_of_look in uses.looks.get(made, ()):
-        body.registers[number_of_look].base = given
-    body.growing.append(Growing(given, axis, new.dims[axis]))
+    for look, moved in looks.items():
+        body.registers[look].base = given
+        if moved and not is_outermost:
+            body.registers[look].strides = moved
+    body.growing.append(Growing(given, axis, new.dims[axis], room))
     body.instructions[number : number + 1] = copies
-    fresh = Uses.of(body)
-    uses.makers, uses.readers, uses.looks = fresh.makers, fresh.readers, fresh.looks
-    uses.makers[made] = -1
     return True
+
+
+def _moved(look: Register, dims: Dims, strides: Dims) -> Dims | None:
+    """A look's strides where those of the memory become `strides`; None where that is not simply said.
+
+    Each dim of the look must be one of the memory's, whole.
+    """
+    if look.offset != 0 or look.dims is None or look.strides is None:
+        return None
+    dense = dense_strides(dims)
+    moved: list[Dim] = []
+    for dim, stride in zip(look.dims, look.strides, strict=True):
+        if dim == 1:
+            moved.append(1)
+            continue
+        same = [i for i, d in enumerate(dims) if d == dim and dense[i] == stride and d != 1]
+        if len(same) != 1:
+            return None
+        moved.append(strides[same[0]])
+    return tuple(moved)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.cancel_signs import MAY_BE_NAN
 
+from graphopt.passes.algebra.cancel_signs import MAY_BE_NAN
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "cancel-signs"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.convert_einsum import MAY_BROADCAST, NOT_FLOAT, NOT_ONE_OPERATOR
 
+from graphopt.passes.algebra.convert_einsum import MAY_BROADCAST, NOT_FLOAT, NOT_ONE_OPERATOR
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "convert-einsum"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.convert_means_to_pools import MAY_BE_EMPTY, NOT_BLOCKED, OTHER_AXES
 
+from graphopt.passes.algebra.convert_means_to_pools import MAY_BE_EMPTY, NOT_BLOCKED, OTHER_AXES
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "convert-means-to-pools"

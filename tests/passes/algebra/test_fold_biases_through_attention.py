@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.fold_biases_through_attention import KEEPS_KEYS, NO_BIAS, NOT_TAKEN
 
+from graphopt.passes.algebra.fold_biases_through_attention import KEEPS_KEYS, NO_BIAS, NOT_TAKEN
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fold-biases-through-attention"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.fold_maps_into_consumers import NOT_TAKEN
 
+from graphopt.passes.algebra.fold_maps_into_consumers import NOT_TAKEN
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fold-maps-into-consumers"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from graphopt.passes.algebra.fold_pads_into_windows import (
     HAS_OTHER_CONSUMERS,
     NOT_PLAIN,
@@ -8,7 +9,6 @@ from graphopt.passes.algebra.fold_pads_into_windows import (
     OWN_PADDING,
     TOO_WIDE,
 )
-
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fold-pads-into-windows"

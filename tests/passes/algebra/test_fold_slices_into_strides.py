@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
+
 from graphopt.passes.algebra.fold_slices_into_strides import (
     HAS_OTHER_CONSUMERS,
     NOT_ALL_PHASES,
     NOT_EVERY_NTH,
     OTHER_WINDOW,
 )
-
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fold-slices-into-strides"

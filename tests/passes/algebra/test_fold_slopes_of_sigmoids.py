@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.fold_slopes_of_sigmoids import NOT_TAKEN
 
+from graphopt.passes.algebra.fold_slopes_of_sigmoids import NOT_TAKEN
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fold-slopes-of-sigmoids"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.fold_transposes_into_gemm import HAS_OTHER_CONSUMERS, NO_MATRICES
 
+from graphopt.passes.algebra.fold_transposes_into_gemm import HAS_OTHER_CONSUMERS, NO_MATRICES
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fold-transposes-into-gemm"

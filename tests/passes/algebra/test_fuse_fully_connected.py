@@ -4,9 +4,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from graphopt.passes.algebra.fuse_fully_connected import NOT_CONSTANT, OTHER_BIAS, OTHER_FORM
 
 from graphopt.ir.own_operators import ACTIVATIONS
+from graphopt.passes.algebra.fuse_fully_connected import NOT_CONSTANT, OTHER_BIAS, OTHER_FORM
 from graphopt.testing import (
     assert_rejects,
     assert_same_outputs,

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.fuse_leaky_relu import NO_SLOPE, NOT_BETWEEN
 
+from graphopt.passes.algebra.fuse_leaky_relu import NO_SLOPE, NOT_BETWEEN
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fuse-leaky-relu"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.fuse_matmul_add import HAS_ADDEND, MAY_BE_EMPTY, NO_BIAS, NO_MATRICES
 
+from graphopt.passes.algebra.fuse_matmul_add import HAS_ADDEND, MAY_BE_EMPTY, NO_BIAS, NO_MATRICES
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fuse-matmul-add"

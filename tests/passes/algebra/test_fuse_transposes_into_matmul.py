@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.fuse_transposes_into_matmul import HAS_OTHER_CONSUMERS, NO_KERNEL
 
+from graphopt.passes.algebra.fuse_transposes_into_matmul import HAS_OTHER_CONSUMERS, NO_KERNEL
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "fuse-transposes-into-matmul"

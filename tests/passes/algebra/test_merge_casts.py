@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.merge_casts import ROUNDS, WRAPS
 
+from graphopt.passes.algebra.merge_casts import ROUNDS, WRAPS
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-casts"

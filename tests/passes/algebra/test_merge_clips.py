@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.merge_clips import HAS_OTHER_CONSUMERS, NEEDS_OPSET
 
+from graphopt.passes.algebra.merge_clips import HAS_OTHER_CONSUMERS, NEEDS_OPSET
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-clips"

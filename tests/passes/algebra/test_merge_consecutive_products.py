@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.merge_consecutive_products import COSTS_MORE, NOT_CONSTANT, OTHER_BIAS
 
+from graphopt.passes.algebra.merge_consecutive_products import COSTS_MORE, NOT_CONSTANT, OTHER_BIAS
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-consecutive-products"

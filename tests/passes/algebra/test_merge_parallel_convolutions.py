@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.merge_parallel_convolutions import NOT_LINEAR, OTHER_GEOMETRY
 
+from graphopt.passes.algebra.merge_parallel_convolutions import NOT_LINEAR, OTHER_GEOMETRY
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-parallel-convolutions"

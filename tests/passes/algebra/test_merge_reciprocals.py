@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.merge_reciprocals import MAY_BE_NEGATIVE, NOT_FLOAT
 
+from graphopt.passes.algebra.merge_reciprocals import MAY_BE_NEGATIVE, NOT_FLOAT
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-reciprocals"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.merge_reductions import AXES_DIFFER, HAS_OTHER_CONSUMERS, OTHER_SHAPE
 
+from graphopt.passes.algebra.merge_reductions import AXES_DIFFER, HAS_OTHER_CONSUMERS, OTHER_SHAPE
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-reductions"

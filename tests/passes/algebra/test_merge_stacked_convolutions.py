@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.merge_stacked_convolutions import NOT_ALIKE, NOT_CONSTANT
 
+from graphopt.passes.algebra.merge_stacked_convolutions import NOT_ALIKE, NOT_CONSTANT
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-stacked-convolutions"

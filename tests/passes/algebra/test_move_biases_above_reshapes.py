@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.move_biases_above_reshapes import NOT_OVER_COLUMNS
 
+from graphopt.passes.algebra.move_biases_above_reshapes import NOT_OVER_COLUMNS
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "move-biases-above-reshapes"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.algebra.remove_reshapes_around_gemm import OTHER_FORM, OTHER_SHAPE
 
+from graphopt.passes.algebra.remove_reshapes_around_gemm import OTHER_FORM, OTHER_SHAPE
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "remove-reshapes-around-gemm"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from graphopt.passes.algebra.simplify_inverted_masks import NOT_WHOLE
 
+from graphopt.passes.algebra.simplify_inverted_masks import NOT_WHOLE
 from graphopt.rewriting.match import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites, model_from_text, run, run_pass
 

@@ -1,9 +1,9 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt.passes.cleanup.fold_constants import CAN_NOT_BE_EVALUATED, IS_LARGE_OUTPUT, TOO_LARGE
 
 from graphopt.ir.constants import constant
+from graphopt.passes.cleanup.fold_constants import CAN_NOT_BE_EVALUATED, IS_LARGE_OUTPUT, TOO_LARGE
 from graphopt.testing import assert_rejects, assert_rewrites, model_from_text, operators_of, run_pass
 
 PASS = "fold-constants"

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.cleanup.remove_dropout import MASK_IS_NEEDED, TRAINS
 
+from graphopt.passes.cleanup.remove_dropout import MASK_IS_NEEDED, TRAINS
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "remove-dropout"

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.cleanup.remove_needless_broadcasts import SETS_THE_SHAPE
 
+from graphopt.passes.cleanup.remove_needless_broadcasts import SETS_THE_SHAPE
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "remove-needless-broadcasts,remove-dead-code"

@@ -1,8 +1,8 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt.passes.cleanup.remove_no_op_arithmetic import WIDENS
 
+from graphopt.passes.cleanup.remove_no_op_arithmetic import WIDENS
 from graphopt.testing import assert_rejects, assert_rewrites, model_from_text, operators_of, run, run_pass
 
 PASS = "remove-no-op-arithmetic"

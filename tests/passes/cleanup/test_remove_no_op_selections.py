@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.cleanup.remove_no_op_selections import WIDENS
 
+from graphopt.passes.cleanup.remove_no_op_selections import WIDENS
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "remove-no-op-selections"

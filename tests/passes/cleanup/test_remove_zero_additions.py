@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from graphopt.passes.cleanup.remove_zero_additions import WIDENS
 
+from graphopt.passes.cleanup.remove_zero_additions import WIDENS
 from graphopt.testing import assert_rejects, assert_rewrites, model_from_text, run, run_pass
 
 PASS = "remove-zero-additions"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fold_cache_into_attention import IS_CAUSAL
 
+from graphopt.passes.fusion.fold_cache_into_attention import IS_CAUSAL
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fold_heads_into_attention import NOT_MERGED, NOT_SPLIT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.passes.fusion.fold_heads_into_attention import NOT_MERGED, NOT_SPLIT
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import (
     assert_rejects,

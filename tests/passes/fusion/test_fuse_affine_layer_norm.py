@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_affine_layer_norm import WRONG_SHAPE
 
+from graphopt.passes.fusion.fuse_affine_layer_norm import WRONG_SHAPE
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, IS_GRAPH_OUTPUT
 from graphopt.rewriting.normalization import AXES_DIFFER, UNKNOWN_SIZE
 from graphopt.testing import assert_rejects, assert_rewrites

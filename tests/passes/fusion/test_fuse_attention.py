@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphopt.passes.fusion.fuse_attention import IS_EMPTY, NOT_OVER_KEYS, SHAPES_DIFFER, TYPES_DIFFER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.passes.fusion.fuse_attention import IS_EMPTY, NOT_OVER_KEYS, SHAPES_DIFFER, TYPES_DIFFER
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, OTHER_SCOPE
 from graphopt.rewriting.attention_masks import MASK_DOES_NOT_FIT
 from graphopt.rewriting.attention_scores import NOT_A_SCALE

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_attention import OTHER_ZEROS
 
+from graphopt.passes.fusion.fuse_attention import OTHER_ZEROS
 from graphopt.testing import (
     assert_rejects,
     assert_same_outputs,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt.passes.fusion.fuse_attention import NOT_OVER_KEYS
 
+from graphopt.passes.fusion.fuse_attention import NOT_OVER_KEYS
 from graphopt.rewriting.attention_masks import FILL_IS_NO_MASK, MASK_DOES_NOT_FIT
 from graphopt.rewriting.attention_scores import SCALED_SUM
 from graphopt.testing import (

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_biases_into_gelu import NO_BIAS, NO_KERNEL
 
+from graphopt.passes.fusion.fuse_biases_into_gelu import NO_BIAS, NO_KERNEL
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, IS_GRAPH_OUTPUT
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
+
 from graphopt.passes.fusion.fuse_convolution_activations import (
     NO_BOUND,
     NO_CONVOLUTION,
     NO_KERNEL,
     NOT_ALIKE,
 )
-
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, IS_GRAPH_OUTPUT
 from graphopt.testing import assert_rejects, assert_rewrites
 

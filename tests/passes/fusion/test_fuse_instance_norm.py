@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_instance_norm import NOT_SPATIAL, UNKNOWN_CHANNELS, WRONG_SHAPE
 
+from graphopt.passes.fusion.fuse_instance_norm import NOT_SPATIAL, UNKNOWN_CHANNELS, WRONG_SHAPE
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.rewriting.normalization import AXES_DIFFER
 from graphopt.testing import assert_rejects, assert_rewrites

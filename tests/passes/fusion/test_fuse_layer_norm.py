@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt.passes.fusion.fuse_layer_norm import WRONG_SHAPE
 
+from graphopt.passes.fusion.fuse_layer_norm import WRONG_SHAPE
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, IS_GRAPH_OUTPUT, NEEDS_OPSET
 from graphopt.rewriting.normalization import AXES_DIFFER, UNKNOWN_SIZE
 from graphopt.testing import assert_rejects, assert_rewrites, model_from_text, operators_of, run_pass

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_norm_reductions import NOT_FLOATS, UNKNOWN_AXES
 
+from graphopt.passes.fusion.fuse_norm_reductions import NOT_FLOATS, UNKNOWN_AXES
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_rms_norm import NOT_TRAILING, UNKNOWN_SIZE, WRONG_SHAPE
 
+from graphopt.passes.fusion.fuse_rms_norm import NOT_TRAILING, UNKNOWN_SIZE, WRONG_SHAPE
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, NEEDS_OPSET
 from graphopt.testing import assert_rejects, assert_rewrites
 

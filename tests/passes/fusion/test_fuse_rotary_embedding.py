@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_rotary_embedding import NOT_DOUBLED, NOT_HALVES, SHAPES_DIFFER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.passes.fusion.fuse_rotary_embedding import NOT_DOUBLED, NOT_HALVES, SHAPES_DIFFER
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import (
     assert_rejects,

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_skip_layer_norm import HAS_OUTPUTS, NO_KERNEL, NOT_ALIKE, OTHER_AXES
 
+from graphopt.passes.fusion.fuse_skip_layer_norm import HAS_OUTPUTS, NO_KERNEL, NOT_ALIKE, OTHER_AXES
 from graphopt.rewriting import pipeline
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_softmax import NOT_ONE_AXIS
 
+from graphopt.passes.fusion.fuse_softmax import NOT_ONE_AXIS
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

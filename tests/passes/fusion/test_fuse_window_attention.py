@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.fuse_window_attention import NOT_SPLIT, NOT_STATIC
 
+from graphopt.passes.fusion.fuse_window_attention import NOT_SPLIT, NOT_STATIC
 from graphopt.rewriting.attention_masks import MASK_DOES_NOT_FIT
 from graphopt.rewriting.attention_scores import NOT_A_SCALE
 from graphopt.testing import assert_rejects, assert_rewrites

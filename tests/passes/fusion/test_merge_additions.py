@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.merge_additions import NO_BIAS, NOT_ALIKE
 
+from graphopt.passes.fusion.merge_additions import NO_BIAS, NOT_ALIKE
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, IS_GRAPH_OUTPUT
 from graphopt.testing import assert_rejects, assert_rewrites
 

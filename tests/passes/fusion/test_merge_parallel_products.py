@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.fusion.merge_parallel_products import NO_SIBLINGS, ROWS_UNKNOWN
 
+from graphopt.passes.fusion.merge_parallel_products import NO_SIBLINGS, ROWS_UNKNOWN
 from graphopt.rewriting.pricing import WOULD_BE_SLOWER
 from graphopt.testing import assert_rejects, assert_rewrites, model_from_text, operators_of, run_pass
 

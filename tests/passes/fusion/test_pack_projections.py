@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from graphopt.passes.fusion.pack_projections import (
     IS_MASKED,
     MASK_SHAPE,
@@ -9,7 +10,6 @@ from graphopt.passes.fusion.pack_projections import (
     NOT_SELF_ATTENTION,
     WEIGHT_IS_SHARED,
 )
-
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.convert_concats_to_tile import SHORT_BLOCKS
 
+from graphopt.passes.movement.convert_concats_to_tile import SHORT_BLOCKS
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "convert-concats-to-tile"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from graphopt.passes.movement.fold_transposes_into_weights import OTHER_ORDER, SHARED_WEIGHT
 
+from graphopt.passes.movement.fold_transposes_into_weights import OTHER_ORDER, SHARED_WEIGHT
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import (
     assert_rejects,

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.hoist_selections import KEEPS_MOST, NO_PRODUCT, TOO_MANY
 
+from graphopt.passes.movement.hoist_selections import KEEPS_MOST, NO_PRODUCT, TOO_MANY
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "hoist-selections"

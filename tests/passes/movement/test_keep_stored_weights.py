@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt.passes.movement.keep_stored_weights import IS_COMPUTED, OTHER_CONSUMERS
 
 from graphopt.ir import lazy
 from graphopt.ir.load import load
 from graphopt.ir.save import save
+from graphopt.passes.movement.keep_stored_weights import IS_COMPUTED, OTHER_CONSUMERS
 from graphopt.testing import assert_same_outputs, model_from_text, operators_of, random_feeds, run_pass
 
 PASS = "keep-stored-weights"

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from graphopt.passes.movement.merge_movement import NO_SHORTER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.passes.movement.merge_movement import NO_SHORTER
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import (
     assert_rejects,

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.merge_pads import LOST_VALUES, OTHER_VALUES
 
+from graphopt.passes.movement.merge_pads import LOST_VALUES, OTHER_VALUES
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

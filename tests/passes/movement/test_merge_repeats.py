@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.merge_repeats import NEEDS_MIDDLE, UNKNOWN_REPEATS
 
+from graphopt.passes.movement.merge_repeats import NEEDS_MIDDLE, UNKNOWN_REPEATS
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, IS_GRAPH_OUTPUT
 from graphopt.testing import assert_rejects, assert_rewrites
 

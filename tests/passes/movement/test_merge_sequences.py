@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.merge_sequences import OTHER_USE, UNKNOWN_SIZES
 
+from graphopt.passes.movement.merge_sequences import OTHER_USE, UNKNOWN_SIZES
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "merge-sequences"

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.merge_slices import NEEDS_RUN, UNKNOWN_BOUNDS
 
+from graphopt.passes.movement.merge_slices import NEEDS_RUN, UNKNOWN_BOUNDS
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

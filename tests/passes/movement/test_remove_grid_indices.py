@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.remove_grid_indices import IS_SHARED, NOT_A_BLOCK
 
+from graphopt.passes.movement.remove_grid_indices import IS_SHARED, NOT_A_BLOCK
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "remove-grid-indices"

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.simplify_gathers import LONG_ROWS, OTHER_AXES, OUT_OF_RANGE
 
+from graphopt.passes.movement.simplify_gathers import LONG_ROWS, OTHER_AXES, OUT_OF_RANGE
 from graphopt.rewriting.match import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -1,6 +1,6 @@
 import pytest
-from graphopt.passes.movement.split_packed_heads import NOT_PACKED
 
+from graphopt.passes.movement.split_packed_heads import NOT_PACKED
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

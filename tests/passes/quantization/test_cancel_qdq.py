@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt.passes.quantization.cancel_qdq import NOT_REVERSIBLE, OTHER_PARAMETERS
 
 from graphopt.ir.quantization import Quantization
+from graphopt.passes.quantization.cancel_qdq import NOT_REVERSIBLE, OTHER_PARAMETERS
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

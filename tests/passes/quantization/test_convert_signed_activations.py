@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.quantization.convert_signed_activations import HAS_OTHER_USES
 
+from graphopt.passes.quantization.convert_signed_activations import HAS_OTHER_USES
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "convert-signed-activations"

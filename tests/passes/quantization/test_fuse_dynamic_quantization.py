@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.quantization.fuse_dynamic_quantization import NO_BIAS, NO_WEIGHT, NOT_DYNAMIC
 
+from graphopt.passes.quantization.fuse_dynamic_quantization import NO_BIAS, NO_WEIGHT, NOT_DYNAMIC
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from graphopt.passes.quantization.fuse_quantized_operators import (
     BIAS_SCALE,
     HAS_PARAMETERS,
     NOT_QUANTIZED,
     TYPES_DIFFER,
 )
-
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import (
     assert_rejects,

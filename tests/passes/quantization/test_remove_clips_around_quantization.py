@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from graphopt.passes.quantization.remove_clips_around_quantization import NOT_KNOWN, WITHIN
 
+from graphopt.passes.quantization.remove_clips_around_quantization import NOT_KNOWN, WITHIN
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -1,8 +1,8 @@
 """Class tokens as rows of zeros."""
 
 import pytest
-from graphopt.passes.shapes.convert_tokens_to_pad import NEGATIVE_ZERO, NOT_ROWS, OTHER_SIZES
 
+from graphopt.passes.shapes.convert_tokens_to_pad import NEGATIVE_ZERO, NOT_ROWS, OTHER_SIZES
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

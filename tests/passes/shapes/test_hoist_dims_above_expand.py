@@ -1,8 +1,8 @@
 """Leading dims of 1 above an Expand."""
 
 import pytest
-from graphopt.passes.shapes.hoist_dims_above_expand import OTHER_DIMS
 
+from graphopt.passes.shapes.hoist_dims_above_expand import OTHER_DIMS
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from graphopt.passes.shapes.remove_repeated_reshapes import NEEDS_MIDDLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.passes.shapes.remove_repeated_reshapes import NEEDS_MIDDLE
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
 from graphopt.testing import assert_rejects, assert_rewrites, assert_same_outputs, model_from_text, run_pass
 

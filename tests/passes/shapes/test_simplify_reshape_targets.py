@@ -1,8 +1,8 @@
 """Reshape targets as constants: what is copied, what is inferred, what has to stay."""
 
 import pytest
-from graphopt.passes.shapes.simplify_reshape_targets import NEEDS_RUN, UNKNOWN_RANK
 
+from graphopt.passes.shapes.simplify_reshape_targets import NEEDS_RUN, UNKNOWN_RANK
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "simplify-reshape-targets"

@@ -1,8 +1,8 @@
 """Sizes of a Resize as constants."""
 
 import pytest
-from graphopt.passes.shapes.simplify_resize_sizes import NEEDS_RUN, NO_SIZES, OTHER_FORM
 
+from graphopt.passes.shapes.simplify_resize_sizes import NEEDS_RUN, NO_SIZES, OTHER_FORM
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "simplify-resize-sizes"

@@ -1,8 +1,8 @@
 """Bounds of slices."""
 
 import pytest
-from graphopt.passes.shapes.simplify_slice_bounds import NEEDS_RUN, UNKNOWN
 
+from graphopt.passes.shapes.simplify_slice_bounds import NEEDS_RUN, UNKNOWN
 from graphopt.testing import assert_rejects, assert_rewrites
 
 PASS = "simplify-slice-bounds"
