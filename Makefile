@@ -3,6 +3,7 @@
 # make fuzz            the property tests, many more examples
 # make conformance     ONNX's own backend tests, each optimized
 # make bench-costs     time every operator in onnxruntime, write the targets' tables [ARGS="--times FILE"]
+# make bench-runtime   graphopt's engine beside onnxruntime and OpenVINO [ARGS="--seconds 2 encoder ..."]
 # make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
 #
 # The first run of a target makes its environment (network needed once); nothing else is installed by hand.
@@ -17,7 +18,7 @@ WORKERS ?= 2
 # In the environment itself, so that the engine's objects are kept from one build to the next.
 BUILD_TOOLS := "setuptools>=77" "cmake>=3.22" "nanobind>=2.4" "ninja>=1.11"
 
-.PHONY: demo test lint types check fuzz conformance bench-costs bench-optimize clean
+.PHONY: demo test lint types check fuzz conformance bench-costs bench-runtime bench-optimize clean
 
 test: lint types check
 
@@ -47,6 +48,9 @@ conformance: $(VENV)/.installed
 
 bench-costs: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.costs $(ARGS)
+
+bench-runtime: $(VENV)/.bench
+	$(VENV)/bin/python -m benchmarks.runtime $(ARGS)
 
 bench-optimize: $(VENV)/.bench
 	$(VENV)/bin/python -m benchmarks.optimize $(if $(MODELS),$(MODELS),$(error give MODELS=folder)) \
