@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Protocol, cast
 
 import onnx
@@ -13,6 +14,7 @@ from graphopt.ir.fact import Fact, OptionalFact, SequenceFact, TensorFact
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
 from graphopt.ir.names import Names
+from graphopt.ir.scopes import captured
 
 __all__ = ["expand"]
 
@@ -27,13 +29,18 @@ def expand(model: ir.Model, node: ir.Node, opset: int, facts: Facts, names: Name
         facts: What the types of the node's inputs are asked of.
         names: Where new names come from.
     """
-    function = model.functions.get(node.op_identifier()) or _standard_body(node, opset, facts)
+    # Bodies of the node that end up in the function go on using what lies outside.
+    outside = {value.name or "": value for body in bodies(node) for value in captured(body)}
+    function, used = model.functions.get(node.op_identifier()), list[ir.Value]()
+    if function is None:
+        function, used = _standard_body(node, opset, facts, outside)
     graph = node.graph
     if function is None or not isinstance(graph, ir.Graph):
         return None
     bound = {name: a for name, a in function.attributes.items() if a.value is not None}
     bound = {**_defaults(node, opset), **bound, **node.attributes}
-    given = [*node.inputs, *[None] * (len(function.inputs) - len(node.inputs))]
+    absent = len(function.inputs) - len(node.inputs) - len(used)
+    given: list[ir.Value | None] = [*node.inputs, *[None] * absent, *used]
     values: dict[ir.Value, ir.Value | None] = dict(zip(function.inputs, given, strict=True))
     nodes = copy_nodes(function, values, names, bound=bound, prefix=f"{node.name or node.op_type}/")
     for copied in nodes:
@@ -76,12 +83,14 @@ def _defaults(node: ir.Node, opset: int) -> dict[str, ir.Attr]:
     return {a.name: ir.serde.deserialize_attribute(a) for a in given if a is not None and a.name}
 
 
-def _standard_body(node: ir.Node, opset: int, facts: Facts) -> ir.Function | None:
-    """The function that the standard gives for an operator."""
+def _standard_body(
+    node: ir.Node, opset: int, facts: Facts, outside: Mapping[str, ir.Value]
+) -> tuple[ir.Function | None, list[ir.Value]]:
+    """The function that the standard gives for an operator, and what of outside is its inputs after its own."""
     try:
         schema = defs.get_schema(node.op_type, opset, node.domain)
     except defs.SchemaError:
-        return None
+        return None, []
     # The stubs of onnx leave functions out.
     known = cast(_Functions, schema)
     if known.has_function:
@@ -96,27 +105,29 @@ def _standard_body(node: ir.Node, opset: int, facts: Facts) -> ir.Function | Non
         version = max((v for v in versions if v <= opset), default=schema.since_version)
         found = known.get_context_dependent_function_with_opset_version(version, serialized, types)
         if not found:
-            return None
+            return None, []
         proto = onnx.FunctionProto.FromString(found)
     else:
-        return None
+        return None, []
     if not proto.node:
-        return None
+        return None, []
     # A body that depends on its call may not make the outputs that the call leaves out.
     made = {name for inner in proto.node for name in inner.output}.union(proto.input)
     while proto.output and proto.output[-1] not in made:
         proto.output.pop()
-    return ir.serde.deserialize_function(proto)
+    names = {name for graph in _graphs(proto) for inner in graph.node for name in inner.input}
+    used = {name: value for name, value in outside.items() if name in names and name not in made}
+    proto.input.extend(used)
+    return ir.serde.deserialize_function(proto), list(used.values())
 
 
-def _defaults(node: ir.Node, opset: int) -> dict[str, ir.Attr]:
-    """The attributes that the standard's operator has where the node does not say."""
-    try:
-        schema = defs.get_schema(node.op_type, opset, node.domain)
-    except defs.SchemaError:
-        return {}
-    found = {name: of.default_value for name, of in schema.attributes.items() if of.default_value.name}
-    return {name: ir.serde.deserialize_attribute(default) for name, default in found.items()}
+def _graphs(of: onnx.FunctionProto | onnx.GraphProto) -> Iterator[onnx.FunctionProto | onnx.GraphProto]:
+    """Itself and the graphs of all bodies in it."""
+    pending = [of]
+    while pending:
+        graph = pending.pop()
+        yield graph
+        pending += [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
 
 
 class _Functions(Protocol):

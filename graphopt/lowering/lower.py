@@ -185,7 +185,8 @@ def _declared(value: ir.Value) -> tuple[int | str | None, ...] | None:
     if value.shape is None or not isinstance(value.type, ir.TensorType):
         return None
     return tuple(
-        d if isinstance(d, int) else (None if d.value is None else str(d.value)) for d in value.shape
+        (d if d >= 0 else None) if isinstance(d, int) else (None if d.value is None else str(d.value))
+        for d in value.shape
     )
 
 

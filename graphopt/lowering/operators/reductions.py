@@ -44,6 +44,8 @@ def reduction(build: Builder, node: ir.Node) -> NotLowered | None:
     """Over constant axes; without any over all, or over none."""
     axes = axes_of(node, build.opset(node))
     if axes is None:
+        axes = _computed(build, node)
+    if axes is None:
         return NotLowered("axes that are data")
     if not _takes(node.op_type, build.dtype(node.inputs[0])):
         return NotLowered("element type")
@@ -57,3 +59,13 @@ def reduction(build: Builder, node: ir.Node) -> NotLowered | None:
         ints=[_OPERATORS.index(node.op_type), int(keeps != 0), int(over_all), *axes],
     )
     return None
+
+
+def _computed(build: Builder, node: ir.Node) -> tuple[int, ...] | None:
+    """Axes that are no constant but come out of constants."""
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    numbers = None if value is None else build.sizes(value)
+    if numbers is None:
+        return None
+    axes = tuple([n for n in numbers if type(n) is int])
+    return axes if len(axes) == len(numbers) else None

@@ -79,8 +79,9 @@ def topk(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("CumSum", "CumProd")
 def running(build: Builder, node: ir.Node) -> NotLowered | None:
     """Along a constant axis."""
-    axis = build.constant(_input(node, 1))
-    if axis is None or axis.size != 1:
+    value = _input(node, 1)
+    axis = None if value is None else build.sizes(value)
+    if axis is None or len(axis) != 1 or type(axis[0]) is not int:
         return NotLowered("an axis that is data")
     if build.dtype(node.inputs[0]) not in _NUMBERS or build.rank(node.outputs[0]) == 0:
         return NotLowered("element type")
@@ -88,7 +89,7 @@ def running(build: Builder, node: ir.Node) -> NotLowered | None:
         "cumsum" if node.op_type == "CumSum" else "cumprod",
         [build.register(node.inputs[0])],
         [build.output(node)],
-        ints=[int(axis.reshape(-1)[0]), _int(node, "exclusive", 0), _int(node, "reverse", 0)],
+        ints=[axis[0], _int(node, "exclusive", 0), _int(node, "reverse", 0)],
     )
     return None
 
