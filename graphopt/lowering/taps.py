@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
-from graphopt.ir.graphs import named_bodies
+from graphopt.ir.scoped_names import scopes
 
 __all__ = ["DOMAIN", "insert_taps", "scoped_values"]
 
@@ -26,7 +26,7 @@ def insert_taps(model: ir.Model, names: Iterable[str]) -> None:
     """
     wanted = dict.fromkeys(names)
     found: dict[str, tuple[ir.Graph, ir.Value]] = {}
-    for scope, graph in _scopes(model.graph):
+    for scope, graph in scopes(model.graph):
         for value in scoped_values(graph):
             name = f"{scope}{value.name}"
             if name in wanted:
@@ -57,17 +57,3 @@ def scoped_values(graph: ir.Graph) -> Iterator[ir.Value]:
     yield from graph.initializers.values()
     for node in graph:
         yield from node.outputs
-
-
-def _scopes(main: ir.Graph) -> Iterator[tuple[str, ir.Graph]]:
-    pending = [("", main)]
-    while pending:
-        scope, graph = pending.pop()
-        yield scope, graph
-        for node in graph:
-            for name, body in named_bodies(node):
-                pending.append((f"{scope}{_escaped(node.name or '')}:{name}/", body))
-
-
-def _escaped(name: str) -> str:
-    return name.replace("%", "%25").replace(":", "%3A")
