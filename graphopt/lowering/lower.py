@@ -16,6 +16,7 @@ from graphopt.ir.own_operators import DOMAIN as OWN
 from graphopt.lowering import registry
 from graphopt.lowering.builder import Builder, Shared
 from graphopt.lowering.expansion import expand
+from graphopt.lowering.folding import fold_constants
 from graphopt.lowering.program import ABSENT, Module, Program
 from graphopt.lowering.reference import emit_reference
 from graphopt.lowering.registry import NotLowered
@@ -49,6 +50,7 @@ class Lowering:
 
     def __init__(self, model: ir.Model, precision: str, is_plain: bool = False) -> None:
         self.model = model
+        fold_constants(model)
         self.facts = Facts(model)
         self.names = Names(model)
         self.shared = Shared(self.facts, dict(model.opset_imports), precision)
@@ -185,7 +187,9 @@ def _declared(value: ir.Value) -> tuple[int | str | None, ...] | None:
     if value.shape is None or not isinstance(value.type, ir.TensorType):
         return None
     return tuple(
-        (d if d >= 0 else None) if isinstance(d, int) else (None if d.value is None else str(d.value))
+        (d if d >= 0 else None)
+        if isinstance(d, int)
+        else (None if d.value in (None, "", "?") else str(d.value))
         for d in value.shape
     )
 

@@ -4,9 +4,9 @@
     after    body(%4 [b,4,t,64], grows) { copy %23 -> %4[:, :, t:t+1] }  -> %4 [b,4,t+1,64]
 
 The memory behind such an input has room for more than its dims say; the loop sees to it that what the body
-appends finds room, doubling it when it is full. Where a dim before the axis is not 1, the strides before it count
-the room: it is a symbol that the engine defines. What was there before does not move, so other readers of the old
-value stay right.
+appends finds room, doubling it when it is full. Where a dim before the axis is not 1, the strides before it
+count the room: it is a symbol that the engine defines. What was there before does not move, so other
+readers of the old value stay right.
 """
 
 from __future__ import annotations
