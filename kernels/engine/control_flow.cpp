@@ -68,7 +68,9 @@ void Executor::finish_loop(Frame& frame, const InstructionInfo& info, std::vecto
     value.clear();
     value.tensor.dtype = r.dtype;
     value.tensor.rank = r.rank < 0 ? 1 : r.rank;
-    for (int d = 0; d < r.rank; ++d) value.tensor.dims[d] = sizes_.compute(r.dims[static_cast<size_t>(d)]);
+    // What no slice tells is told by the program, or 0.
+    for (int d = 0; d < r.rank && stacks[i - n].count() == 0; ++d)
+      value.tensor.dims[d] = sizes_.compute(r.dims[static_cast<size_t>(d)]);
     stacks[i - n].finish(value, buffers_);
   }
 }
@@ -113,8 +115,7 @@ void Executor::run_loop(Frame& frame, const InstructionInfo& info) {
     for (size_t c = 0; c < n; ++c) carried[c] = value_of(body, module.outputs[c + 1]);
     for (size_t s = 0; s < stacks.size(); ++s)
       stacks[s].push(value_of(body, module.outputs[n + 1 + s]), buffers_, most == INT64_MAX ? 0 : most);
-    for (int32_t reg : module.outputs) body.values[static_cast<size_t>(reg)].clear();
-    for (int32_t reg : module.inputs) body.values[static_cast<size_t>(reg)].clear();
+    for (int32_t reg : module.handed_on) body.values[static_cast<size_t>(reg)].clear();
   }
   iteration_.pop_back();
   for (Value& value : body.values) value.clear();
@@ -175,7 +176,7 @@ void Executor::run_scan(Frame& frame, const InstructionInfo& info) {
     enter(body);
     for (size_t s = 0; s < states; ++s) carried.at(s) = value_of(body, module.outputs[s]);
     for (size_t s = 0; s < stacked; ++s) stacks[s].push(value_of(body, module.outputs[states + s]), buffers_, length);
-    for (int32_t reg : module.outputs) body.values[static_cast<size_t>(reg)].clear();
+    for (int32_t reg : module.handed_on) body.values[static_cast<size_t>(reg)].clear();
   }
   iteration_.pop_back();
   for (Value& value : body.values) value.clear();

@@ -109,6 +109,8 @@ void Executor::run_segment(Frame& frame, const SegmentInfo& segment) {
   if (segment.is_boundary) {
     const InstructionInfo& info = frame.module->instructions[static_cast<size_t>(segment.first)];
     const int64_t start = profiling_ ? now() : 0;
+    // What an earlier run told is not known yet in this one.
+    for (const Definition& d : segment.definitions) sizes_.define(d.symbol, 0);
     if (info.kernel != nullptr) run_kernel(frame, segment, info);
     else run_special(frame, info);
     if (profiling_) {

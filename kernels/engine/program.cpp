@@ -110,6 +110,7 @@ class Reader {
     const int64_t n_segments = count();
     for (int64_t i = 0; i < n_segments; ++i) m.segments.push_back(segment(m));
     find_makers(m);
+    find_handed_on(m);
     const int64_t n_growing = count();
     for (int64_t i = 0; i < n_growing; ++i) {
       const auto grown = static_cast<int32_t>(number(0, n - 1));
@@ -204,7 +205,14 @@ class Reader {
         }
   }
 
-  // What a segment needs when it is bound.
+  static void find_handed_on(ModuleInfo& m) {
+    std::set<int32_t> all(m.inputs.begin(), m.inputs.end());
+    all.insert(m.outputs.begin(), m.outputs.end());
+    for (const auto& [outside, inside] : m.captures) all.erase(inside);
+    m.handed_on.assign(all.begin(), all.end());
+  }
+
+  // What a segment needs when it is bound. Dims that an instruction computes itself are not looked at before.
   void gather(const ModuleInfo& m, SegmentInfo& s) {
     std::set<int32_t> registers, slots;
     for (int32_t i = s.first; i < s.first + s.count; ++i) {
@@ -212,7 +220,7 @@ class Reader {
       if (!s.is_boundary && instruction.kernel == nullptr) fail("the program is damaged: %s within a segment", program_.text(instruction.name));
       for (const auto* operands : {&instruction.inputs, &instruction.outputs})
         for (int32_t r : *operands)
-          if (r >= 0) {
+          if (r >= 0 && (!s.is_boundary || operands == &instruction.inputs)) {
             registers.insert(r);
             registers.insert(m.registers[static_cast<size_t>(r)].root);
           }

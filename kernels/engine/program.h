@@ -103,6 +103,7 @@ struct ModuleInfo {
   std::vector<Definition> entry;
   std::vector<SegmentInfo> segments;
   std::vector<Growing> growing;
+  std::vector<int32_t> handed_on;  // inputs and outputs that are no captures: a loop takes them on after each iteration
 };
 
 struct ProgramInfo {
