@@ -9,7 +9,9 @@ nobody else reads are then made in their place, and the copy is gone.
 
 from __future__ import annotations
 
-from graphopt.ir.dims import Dim
+from collections.abc import Iterable
+
+from graphopt.ir.dims import Dim, Expr, symbols
 from graphopt.lowering.kernels import traits
 from graphopt.lowering.passes.layouts import fits
 from graphopt.lowering.passes.uses import Uses
@@ -54,8 +56,27 @@ def _writes(uses: Uses, maker: int, source: int, target: int, copy: int) -> bool
     between = module.instructions[maker + 1 : copy]
     if root in uses.kept and any(i.is_dynamic or i.bodies for i in between):
         return False
+    # Nor may its size be told only after the one that now begins it.
+    sizes = _symbols_of(module.registers[target]) | _symbols_of(module.registers[root])
+    if not _are_told(uses, sizes, maker):
+        return False
     place = instruction.outputs.index(source)
     return fits(module.registers[target], traits(instruction.kernel).output(place))
+
+
+def _symbols_of(register: Register) -> set[str]:
+    found: set[str] = set()
+    for dim in (*(register.dims or ()), *(register.strides or ()), register.offset):
+        found.update(symbols(dim) if type(dim) is Expr else ())
+    return found
+
+
+def _are_told(uses: Uses, names: Iterable[str], by: int) -> bool:
+    """Whether a run knows these symbols when it comes to an instruction."""
+    module = uses.module
+    told = {d.symbol: module.root(d.register) for d in module.definitions}
+    makers = (uses.makers.get(told[name]) for name in names if name in told)
+    return all(maker is None or maker < by for maker in makers)
 
 
 def _split_concats(module: Module) -> None:
