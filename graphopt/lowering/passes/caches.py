@@ -6,12 +6,12 @@
 The memory behind such an input has room for more than its dims say; the loop sees to it that what the body
 appends finds room, doubling it when it is full. Where a dim before the axis is not 1, the strides before it
 count the room: it is a symbol that the engine defines. What was there before does not move, so other
-readers of the old value stay right.
+readers of the old value stay right. What is appended has a length that is known when the iteration begins.
 """
 
 from __future__ import annotations
 
-from graphopt.ir.dims import Dim, symbol
+from graphopt.ir.dims import Dim, symbol, symbols
 from graphopt.lowering.passes.uses import Uses
 from graphopt.lowering.program import ABSENT, Growing, Instruction, Module, Register, dense_strides
 
@@ -56,7 +56,12 @@ def _append(body: Module, uses: Uses, number: int, given: int, made: int, name: 
         return False
     if any(body.registers[part].dims is None for part in parts):
         return False
+    if _told_later(body) & set(symbols(new.dims[axis])):
+        return False
     is_outermost = all(dim == 1 for dim in new.dims[:axis])
+    # A body in the body takes what it captures for row-major.
+    if not is_outermost and _captured(body) & {given, made}:
+        return False
     room = "" if is_outermost else name
     roomy = (*new.dims[:axis], symbol(room) if room else new.dims[axis], *new.dims[axis + 1 :])
     strides = dense_strides(roomy)
@@ -85,6 +90,18 @@ def _append(body: Module, uses: Uses, number: int, given: int, made: int, name: 
     body.growing.append(Growing(given, axis, new.dims[axis], room))
     body.instructions[number : number + 1] = copies
     return True
+
+
+def _told_later(body: Module) -> set[str]:
+    """Symbols that are not known yet when an iteration begins."""
+    entry = {*body.inputs, *(inside for _, inside in body.captures)}
+    return {d.symbol for d in body.definitions if body.root(d.register) not in entry}
+
+
+def _captured(body: Module) -> set[int]:
+    """Roots that bodies in the body read."""
+    inner = (b for instruction in body.instructions for b in instruction.bodies)
+    return {body.root(outside) for b in inner for outside, _ in b.captures}
 
 
 def _moved(look: Register, dims: Dims, strides: Dims) -> Dims | None:

@@ -39,7 +39,8 @@ def settle_layouts(module: Module) -> None:
             continue
         of = module.registers[register]
         handed_on = module.root(register) in own or of.constant != ABSENT
-        grows = module.root(register) in growing
+        # A loop hands a grown value on as it lies; other looks at its memory are copied like all others.
+        grows = 0 < place < len(module.inputs) - 1 and module.inputs[place + 1] in growing
         if not grows and (not of.is_dense or of.base != ABSENT or (module.name == "main" and handed_on)):
             module.outputs[place] = _copied(module, register, Layout.DENSE, done)
     seen: set[int] = set()
