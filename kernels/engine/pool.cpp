@@ -1,5 +1,6 @@
 #include "engine/pool.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,8 @@ namespace {
 
 // How long a helper looks for work before it sleeps: a wake-up takes about as long.
 constexpr int kSpins = 20000;
+// More than one, so that nobody waits long for a thread that the system took off its core.
+constexpr int64_t kPiecesPerThread = 4;
 
 void pause() {
 #if defined(__x86_64__)
@@ -72,8 +75,7 @@ Pool::Pool(int threads) {
 Pool::~Pool() {
   {
     std::lock_guard lock(mutex_);
-    stop_ = true;
-    round_.fetch_add(1, std::memory_order_release);
+    stop_.store(true, std::memory_order_relaxed);
   }
   wake_.notify_all();
   for (auto& helper : helpers_) helper.join();
@@ -87,30 +89,31 @@ void Pool::reserve_scratch(int64_t bytes) {
 
 void Pool::parallel(int64_t n, int64_t grain, Body body, const void* context) {
   if (n <= 0) return;
+  const int64_t threads = static_cast<int64_t>(seats_.size());
   const int64_t most = grain > 0 ? (n + grain - 1) / grain : n;
-  const int pieces = static_cast<int>(most < static_cast<int64_t>(seats_.size()) ? most : seats_.size());
-  if (pieces <= 1) {
+  const int64_t pieces = std::min(most, threads * kPiecesPerThread);
+  if (pieces <= 1 || threads == 1) {
     body(context, 0, n, worker());
     return;
   }
   body_ = body;
   context_ = context;
   n_ = n;
-  pieces_ = pieces;
-  const uint64_t round = round_.load(std::memory_order_relaxed) + 1;
+  pieces_ = static_cast<uint32_t>(pieces);
+  done_.store(0, std::memory_order_relaxed);
+  ++round_;
   {
     // Under the mutex, so that a helper about to sleep can't miss it.
     std::lock_guard lock(mutex_);
-    round_.store(round, std::memory_order_release);
+    left_.store(Left{round_, 0, pieces_}.word(), std::memory_order_release);
     if (sleeping_ > 0) wake_.notify_all();
   }
-  work(*seats_[0]);
-  for (auto& seat : seats_) {
-    if (seat->worker.index == 0) continue;
-    for (int spins = 0; seat->finished.load(std::memory_order_acquire) != round; ++spins) {
-      if (spins < kSpins) pause();
-      else std::this_thread::yield();
-    }
+  Seat& own = *seats_[0];
+  while (claim(round_, true, own)) {
+  }
+  for (int spins = 0; done_.load(std::memory_order_acquire) != pieces_; ++spins) {
+    if (spins < kSpins) pause();
+    else std::this_thread::yield();
   }
   std::exception_ptr first;
   for (auto& seat : seats_) {
@@ -120,35 +123,46 @@ void Pool::parallel(int64_t n, int64_t grain, Body body, const void* context) {
   if (first) std::rethrow_exception(first);
 }
 
-void Pool::work(Seat& seat) {
-  const int64_t i = seat.worker.index;
-  if (i >= pieces_) return;
-  const int64_t begin = n_ * i / pieces_, end = n_ * (i + 1) / pieces_;
+bool Pool::claim(uint32_t round, bool is_front, Seat& seat) {
+  uint64_t word = left_.load(std::memory_order_acquire);
+  uint32_t piece;
+  for (;;) {
+    Left left = Left::of(word);
+    if (left.round != round || left.first == left.end) return false;
+    piece = is_front ? left.first++ : --left.end;
+    if (left_.compare_exchange_weak(word, left.word(), std::memory_order_acq_rel, std::memory_order_acquire)) break;
+  }
+  // The round can't end before this piece is done: its work stays as it is.
+  const int64_t pieces = pieces_;
+  const int64_t begin = n_ * piece / pieces, end = n_ * (piece + 1) / pieces;
   try {
     if (begin < end) body_(context_, begin, end, seat.worker);
   } catch (...) {
     seat.error = std::current_exception();
   }
+  done_.fetch_add(1, std::memory_order_release);
+  return true;
 }
 
 void Pool::serve(Seat& seat) {
-  uint64_t seen = 0;
+  uint32_t seen = 0;
   while (true) {
     int spins = 0;
-    while (round_.load(std::memory_order_acquire) == seen) {
+    uint32_t round;
+    while ((round = Left::of(left_.load(std::memory_order_acquire)).round) == seen && !stop_.load(std::memory_order_relaxed)) {
       if (++spins < kSpins) {
         pause();
         continue;
       }
       std::unique_lock lock(mutex_);
       ++sleeping_;
-      wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
+      wake_.wait(lock, [&] { return stop_.load(std::memory_order_relaxed) || Left::of(left_.load(std::memory_order_acquire)).round != seen; });
       --sleeping_;
     }
-    seen = round_.load(std::memory_order_acquire);
-    if (stop_) return;
-    work(seat);
-    seat.finished.store(seen, std::memory_order_release);
+    if (stop_.load(std::memory_order_relaxed)) return;
+    seen = round;
+    while (claim(round, false, seat)) {
+    }
   }
 }
 

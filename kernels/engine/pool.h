@@ -46,24 +46,35 @@ class Pool {
     Worker worker{};
     Scratch scratch;
     std::exception_ptr error;
-    alignas(64) std::atomic<uint64_t> finished{0};
+  };
+  // The pieces of a round that nobody has taken yet: first .. end. In one word, so that a helper that comes late can't
+  // take a piece of another round.
+  struct Left {
+    uint32_t round, first, end;
+    uint64_t word() const { return uint64_t{round} << 32 | uint64_t{first} << 16 | end; }
+    static Left of(uint64_t word) {
+      return {static_cast<uint32_t>(word >> 32), static_cast<uint32_t>(word >> 16 & 0xffff), static_cast<uint32_t>(word & 0xffff)};
+    }
   };
 
   void serve(Seat& seat);
-  void work(Seat& seat);
+  // Takes a piece and does it; false: none is left. The caller begins in front and helpers at the end, so that with two
+  // threads each finds most of its weights in its own cache again.
+  bool claim(uint32_t round, bool is_front, Seat& seat);
 
   std::vector<std::unique_ptr<Seat>> seats_;
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
   std::condition_variable wake_;
   int sleeping_ = 0;
-  bool stop_ = false;
-  alignas(64) std::atomic<uint64_t> round_{0};
+  std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<uint64_t> left_{0};
+  alignas(64) std::atomic<uint32_t> done_{0};
   // The work of this round.
   Body body_ = nullptr;
   const void* context_ = nullptr;
   int64_t n_ = 0;
-  int pieces_ = 0;
+  uint32_t round_ = 0, pieces_ = 0;
   int64_t scratch_bytes_ = 0;
 };
 
