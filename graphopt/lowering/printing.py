@@ -2,9 +2,9 @@
 
     %3 float32[N, 256] "h" = gemm.f32 %1, %2 (1, 256) {0.5}  # first, relu
 
-A register's type stands where it is made, on a line of its own where no instruction makes it (inputs, constants
-`@7`, views `in %2`): element type, dims, strides where they are not row-major, name. After the kernel: operands
-(`-`: absent), `(integers)`, `{floats}`, `data`; behind `#` the nodes of the model. Bodies are indented below.
+A register's type stands where it is made, on a line of its own where no instruction makes it (inputs,
+constants `@7`, views `in %2`): element type, dims, strides where they are given, name. After the kernel:
+operands (`-`: absent), `(integers)`, `{floats}`, `data`; behind `#` the nodes of the model. Bodies are indented below.
 `graphopt.lowering.reading` reads it back.
 """
 

@@ -30,18 +30,18 @@ def print_report(report: Report, *, verbose: bool = False) -> None:
         report: The report.
         verbose: All operator types and passes, not only those that changed or fired.
     """
-    console = _console()
+    console = open_console()
     console.print(f"{report.model}  target {report.target}  {report.seconds:.2f} s")
     pairs = _pairs(report.operators.before, report.operators.after)
     console.print(_operator_table(pairs, verbose=verbose))
-    size = _change_text(report.bytes, _bytes_text)
+    size = _change_text(report.bytes, bytes_text)
     console.print(f"weights {size}" if size else "weights unknown")
     at = ", ".join(f"{name}={value}" for name, value in report.sizes.items())
     costs = (
-        ("graph", report.graph_bytes, _bytes_text),
-        ("flops", report.flops, _number_text),
-        ("predicted time", report.nanoseconds, _time_text),
-        ("peak memory of values", report.peak_bytes, _bytes_text),
+        ("graph", report.graph_bytes, bytes_text),
+        ("flops", report.flops, number_text),
+        ("predicted time", report.nanoseconds, time_text),
+        ("peak memory of values", report.peak_bytes, bytes_text),
     )
     for name, change, text in costs:
         found = _change_text(change, text)
@@ -49,7 +49,7 @@ def print_report(report: Report, *, verbose: bool = False) -> None:
             console.print(f"{name} {found}" + (f" at {at}" if at and name != "graph" else ""))
     passes = [p for p in report.passes if verbose or p.fired]
     if passes:
-        table = _table("pass", "fired", "rejected", "seconds")
+        table = new_table("pass", "fired", "rejected", "seconds")
         for p in passes:
             table.add_row(p.name, str(p.fired), str(p.rejected), f"{p.seconds:.3f}")
         console.print(table)
@@ -78,7 +78,7 @@ def verification_line(found: Verification | None) -> str:
 
 def print_trace(trace: Trace) -> None:
     """Print every firing in order, with its number for `--stop-after`."""
-    console = _console()
+    console = open_console()
     for number, firing in enumerate(trace.firings, start=1):
         removed, added = (_counts_text(c) for c in (firing.removed, firing.added))
         console.print(f"{number:5} {firing.id}  {removed or 'nothing'} -> {added or 'nothing'}")
@@ -86,7 +86,7 @@ def print_trace(trace: Trace) -> None:
 
 def print_misses(trace: Trace) -> None:
     """Print why the pass that was asked about left near misses alone."""
-    console = _console()
+    console = open_console()
     if not trace.misses:
         console.print(f"{trace.explain}: no near misses")
     for place, reason in trace.misses.items():
@@ -95,7 +95,7 @@ def print_misses(trace: Trace) -> None:
 
 def print_inspection(found: Inspection) -> None:
     """Print the summary of a model."""
-    console = _console()
+    console = open_console()
     opsets = ", ".join(f"{domain} {version}" for domain, version in found.opsets.items())
     producer = f"  by {found.producer}" if found.producer else ""
     console.print(f"{found.graph or 'graph'}  opset {opsets}  ir {found.ir_version}{producer}")
@@ -111,18 +111,18 @@ def print_inspection(found: Inspection) -> None:
         console.print(line)
     for name, count in found.functions.items():
         console.print(f"  function {name}: {count} nodes")
-    weights = ", ".join(f"{dtype} {_bytes_text(size)}" for dtype, size in found.bytes.weights.items())
-    console.print(f"{_bytes_text(found.bytes.total)}: graph {_bytes_text(found.bytes.graph)}, {weights}")
+    weights = ", ".join(f"{dtype} {bytes_text(size)}" for dtype, size in found.bytes.weights.items())
+    console.print(f"{bytes_text(found.bytes.total)}: graph {bytes_text(found.bytes.graph)}, {weights}")
     for tensor in found.biggest:
         shape = ", ".join(map(str, tensor.shape))
-        console.print(f"  {_bytes_text(tensor.bytes):>9}  {tensor.name} {tensor.type}[{shape}]")
+        console.print(f"  {bytes_text(tensor.bytes):>9}  {tensor.name} {tensor.type}[{shape}]")
     for key, text in found.metadata.items():
         console.print(f"  metadata {key}: {text}")
 
 
 def print_diff(found: ModelDiff) -> None:
     """Print what differs between two models."""
-    console = _console()
+    console = open_console()
     if found.is_empty:
         console.print("the models are the same")
         return
@@ -132,7 +132,7 @@ def print_diff(found: ModelDiff) -> None:
     elif found.is_rewired:
         console.print("operators: the same counts, but nodes, attributes or connections differ")
     before, after = (b.total for b in found.bytes)
-    console.print(f"bytes {_change_text(Change(before, after), _bytes_text)}")
+    console.print(f"bytes {_change_text(Change(before, after), bytes_text)}")
     console.print(f"initializers {_change_text(Change(*found.initializers), str)}")
     for line in found.signature:
         console.print(line)
@@ -147,7 +147,8 @@ def print_diff(found: ModelDiff) -> None:
         console.print(f"initializers whose contents differ: {', '.join(found.weights)}")
 
 
-def _console() -> Console:
+def open_console() -> Console:
+    """Standard output; nothing is wrapped or colored where it is no terminal."""
     from rich.console import Console
 
     # Asked for at each call: tests and callers exchange sys.stdout. rich reads NO_COLOR itself.
@@ -157,7 +158,8 @@ def _console() -> Console:
     return console
 
 
-def _table(first: str, *others: str) -> Table:
+def new_table(first: str, *others: str) -> Table:
+    """A table without lines: names to the left, numbers to the right."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
@@ -178,7 +180,7 @@ def _pairs(before: OperatorCounts, after: OperatorCounts) -> list[Pair]:
 
 
 def _operator_table(rows: Sequence[Pair], *, verbose: bool, only: Sequence[str] | None = None) -> Table:
-    table = _table("operator", "before", "after", "change")
+    table = new_table("operator", "before", "after", "change")
     *types, total = rows
     shown = [r for r in types if (verbose or r[1] != r[2]) and (only is None or r[0] in only)]
     hidden = 0 if verbose else max(len(shown) - _TYPES_SHOWN, 0)
@@ -226,7 +228,7 @@ def _control_flow_lines(found: Iterable[ControlFlow], depth: int) -> list[str]:
     return lines
 
 
-def _bytes_text(count: int) -> str:
+def bytes_text(count: int) -> str:
     """Such as "13.9 MB"."""
     if count < 1000:
         return f"{count} B"
@@ -234,13 +236,14 @@ def _bytes_text(count: int) -> str:
     return f"{count / 1000**power:.1f} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
-def _time_text(nanoseconds: int) -> str:
+def time_text(nanoseconds: float) -> str:
+    """Such as "13.9 us"."""
     if nanoseconds < 1000:
-        return f"{nanoseconds} ns"
+        return f"{nanoseconds:.0f} ns"
     return f"{nanoseconds / 1e3:.1f} us" if nanoseconds < 1_000_000 else f"{nanoseconds / 1e6:.2f} ms"
 
 
-def _number_text(number: int) -> str:
+def number_text(number: float) -> str:
     """Such as "1.37 G"."""
     for factor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= factor:

@@ -39,11 +39,11 @@ class EngineBackend(Backend):
     """Runs models on the engine."""
 
     @classmethod
-    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **_: Any) -> bool:
+    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **_: Any) -> bool:  # noqa: ARG003
         return cls.supports_device(device)
 
     @classmethod
-    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **options: Any) -> Prepared:
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **options: Any) -> Prepared:  # noqa: ARG003
         """Compile a model; options are those of InferenceSession."""
         return Prepared(InferenceSession(model, **options))
 
@@ -59,7 +59,7 @@ class EngineBackend(Backend):
         node: onnx.NodeProto,
         inputs: Any,
         device: str = "CPU",
-        outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
+        outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,  # noqa: ARG003
         **options: Any,
     ) -> tuple[Any, ...]:
         """Run one node of the newest opset that the engine knows."""

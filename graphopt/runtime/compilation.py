@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from graphopt.runtime.compiled import Compiled, CompiledConstant
+from graphopt.runtime.settings import Precision
 from graphopt.runtime.signature import NodeArg
 
 if TYPE_CHECKING:
@@ -15,12 +16,10 @@ if TYPE_CHECKING:
 
     from graphopt.lowering.program import Program
 
-__all__ = ["Precision", "compiled", "program_of", "signature_of"]
+__all__ = ["compiled", "optimized_model", "program_of", "signature_of"]
 
 # Older operators are run, not rewritten.
 OLDEST_OPTIMIZED = 7
-
-Precision = Literal["f32", "f16", "bf16", "int8"]
 
 
 def program_of(
@@ -43,18 +42,29 @@ def program_of(
     Raises:
         ModelError: It can't be taken.
     """
-    from graphopt import optimize as optimized  # the public face hands it down
     from graphopt.lowering.lower import lower
+
+    made = optimized_model(model, optimize=optimize and not is_plain, keep=keep)
+    return lower(made.clone() if made is model else made, precision=precision, is_plain=is_plain)
+
+
+def optimized_model(
+    model: str | Path | onnx.ModelProto | ir.Model, *, optimize: bool = True, keep: Sequence[str] = ()
+) -> ir.Model:
+    """The model as it is lowered: with a reader of each value to keep, and optimized for our engine.
+
+    It is the model itself where nothing is changed.
+    """
+    from graphopt import optimize as optimized  # the public face hands it down
     from graphopt.lowering.taps import insert_taps
 
     source = _loaded(model)
-    is_ours = isinstance(model, str | Path)
     if keep:
-        source, is_ours = (source if is_ours else source.clone()), True
+        source = source.clone() if source is model else source
         insert_taps(source, keep)
-    if optimize and not is_plain and source.graph.opset_imports.get("", 0) >= OLDEST_OPTIMIZED:
-        source, is_ours = optimized(source, target="graphopt", verify=False).model, True
-    return lower(source if is_ours else source.clone(), precision=precision, is_plain=is_plain)
+    if optimize and source.graph.opset_imports.get("", 0) >= OLDEST_OPTIMIZED:
+        return optimized(source, target="graphopt", verify=False).model
+    return source
 
 
 def compiled(program: Program) -> Compiled:

@@ -35,7 +35,7 @@ __all__ = ["is_compiled_file", "read_compiled", "write_compiled"]
 MAGIC = b"GRAPHOPT"
 FORMAT = 1
 
-# Magic, format, size of the header, size of the file, instruction set, (offset, bytes) of each section, sha256.
+# Magic, format, size of the header, of the file, instruction set, (offset, bytes) of each section, sha256.
 _HEADER = struct.Struct("<8sIIQ16s10Q32s")
 _SECTIONS = ("words", "texts", "blobs", "constants", "facts")
 _DIGEST_BYTES = 32
@@ -141,7 +141,7 @@ class _Writer:
             packed = _engine.pack(packer, list(zip(arrays, dtypes, strict=True)), ints)
             sources = [[d, list(a.shape)] for a, d in zip(constant.arrays, constant.dtypes, strict=True)]
             row.update(packer=packer, ints=ints, sources=sources)
-            self._put(memoryview(packed))
+            self._put(packed.tobytes())
         elif constant.dtypes[0] == STRING:
             texts = [_bytes(text) for text in constant.arrays[0].reshape(-1).tolist()]
             row.update(dtype=STRING, dims=list(constant.arrays[0].shape))
@@ -151,7 +151,7 @@ class _Writer:
             array = np.asarray(constant.arrays[0])
             row.update(dtype=constant.dtypes[0], dims=list(array.shape))
             plain = np.ascontiguousarray(carried(np.ascontiguousarray(array), constant.dtypes[0]))
-            self._put(memoryview(plain.reshape(-1).view(np.uint8)))
+            self._put(plain.reshape(-1).view(np.uint8).data)
         row["bytes"] = self._file.tell() - start - int(str(row["at"]))
         return row
 
@@ -223,7 +223,7 @@ class _Reader:
         if size == 0:
             return np.zeros(0, np.uint8)
         block: Bytes = np.zeros(0, np.uint8) if is_mapped else _engine.weight_block(size)
-        buffer = memoryview(bytearray(_CHUNK)) if is_mapped else memoryview(block)
+        buffer = memoryview(bytearray(_CHUNK)) if is_mapped else block.data
         for first in range(0, size, _CHUNK):
             length = min(_CHUNK, size - first)
             piece = buffer[:length] if is_mapped else buffer[first : first + length]

@@ -13,18 +13,17 @@ from graphopt.runtime.binding import IOBinding
 from graphopt.runtime.compiled_file import is_compiled_file, read_compiled
 from graphopt.runtime.native import NativeEngine, is_built
 from graphopt.runtime.options import RunOptions, Tap
+from graphopt.runtime.settings import PRECISIONS, Precision
 from graphopt.runtime.signature import NodeArg, engine_values
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-    from graphopt.runtime.compilation import Precision
     from graphopt.runtime.interpreter import PythonEngine
+    from graphopt.runtime.profile import InstructionTime
 
 __all__ = ["InferenceSession"]
-
-PRECISIONS = ("f32", "f16", "bf16", "int8")
 
 
 class InferenceSession:
@@ -113,6 +112,24 @@ class InferenceSession:
         """
         options = _options(run_options, tap)
         binding.take(self._engine.run(binding.values(self._defaults), options, binding.targets()))
+
+    def times(self, feeds: Mapping[str, object], runs: int = 1) -> list[InstructionTime]:
+        """What each instruction takes, summed over some runs after one that does not count.
+
+        Raises:
+            ExecutionError: As `run`; or the engine is the one in Python.
+        """
+        if not isinstance(self._engine, NativeEngine):
+            raise ExecutionError("only the native engine measures its instructions")
+        values = engine_values(self._inputs, {**self._defaults, **feeds})
+        self._engine.run(values, RunOptions())
+        self._engine.profile(True)
+        try:
+            for _ in range(runs):
+                self._engine.run(values, RunOptions())
+            return self._engine.times()
+        finally:
+            self._engine.profile(False)
 
     @property
     def input_names(self) -> tuple[str, ...]:
