@@ -1,0 +1,76 @@
+"""Which inputs of which operators are weights, and along which of their axes the outputs lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphopt.ir import constants
+from graphopt.ir.attributes import attribute
+
+__all__ = ["Weight", "weight_of"]
+
+_FLOATS = (ir.DataType.FLOAT,)
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A constant float input of an operator that has integer kernels or only looks rows up.
+
+    Attributes:
+        node: The operator.
+        index: Which input it is.
+        value: The input.
+        tensor: Its contents, not read yet.
+        channels: Axis of the outputs: each position may have a scale of its own.
+        depth: The axis that is summed, which may be cut into blocks; None where there are several.
+    """
+
+    node: ir.Node
+    index: int
+    value: ir.Value
+    tensor: ir.TensorProtocol
+    channels: int
+    depth: int | None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is the second factor of a matrix product: runtimes multiply by its codes."""
+        return self.node.op_type in ("MatMul", "Gemm")
+
+    @property
+    def is_table(self) -> bool:
+        """Whether rows of it are looked up."""
+        return self.node.op_type == "Gather"
+
+
+def weight_of(node: ir.Node) -> Weight | None:
+    """The weight of an operator; None if it has none, or an input may override it."""
+    index = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1, "Gather": 0}.get(node.op_type)
+    if index is None or node.domain != "" or len(node.inputs) <= index:
+        return None
+    value = node.inputs[index]
+    tensor = constants.constant(value)
+    if value is None or tensor is None or tensor.dtype not in _FLOATS or not tensor.size:
+        return None
+    rank = len(tensor.shape)
+    if rank < 2:
+        return None
+    axes = _axes(node, rank)
+    return None if axes is None else Weight(node, index, value, tensor, *axes)
+
+
+def _axes(node: ir.Node, rank: int) -> tuple[int, int | None] | None:
+    """Axis of the outputs, and the one that is summed along."""
+    if node.op_type == "MatMul":
+        # Of a stack of matrices a scale for each column would hold for all of them: that is not asked for.
+        return (1, 0) if rank == 2 else None
+    if node.op_type == "Gemm":
+        if rank != 2 or attribute(node, "alpha", 1.0) != 1.0:
+            return None
+        return (0, 1) if attribute(node, "transB", 0) else (1, 0)
+    if node.op_type == "Gather":
+        # Rows are looked up by the first axis, so that the last one is left whole.
+        return (rank - 1, None) if attribute(node, "axis", 0) in (0, -rank) else None
+    return (0, None) if node.op_type == "Conv" else (1, None)
