@@ -29,7 +29,7 @@ def first_runs(folder: Path) -> None:
             for length in FIRST_LENGTHS:
                 run = partial(engine, frames(length, width))
                 first = timed(run, 1, time.process_time)
-                again = min(timed(run, 1, time.process_time) for _ in range(5))
+                again = statistics.median(timed(run, 1, time.process_time) for _ in range(5))
                 extra.append((first - again) * 1e3)
             print(
                 f"{f'first run at a new length, encoder 6x{width}':44} {name:12} "
