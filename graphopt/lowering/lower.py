@@ -78,8 +78,9 @@ class Lowering:
         """Fill the builder's module with a graph's nodes."""
         module = build.module
         for value in inputs:
-            module.inputs.append(build.output_of(value, build.dtype(value)))
-        for value, register in zip(inputs, module.inputs, strict=True):
+            register = build.output_of(value, build.dtype(value))
+            module.inputs.append(register)
+            # At once: the number of an iteration tells dims of what the loop carries.
             build.define_elements(value, register)
         pending = list(graph)[::-1]
         while pending:

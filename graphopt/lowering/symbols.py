@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphopt.ir.dims import Dim, Expr, substitute, symbols
+from graphopt.ir.dims import Dim, Expr, Kind, high, low, substitute, symbols
+from graphopt.ir.dims.expression import of_atom
 
 __all__ = ["SymbolTable", "linear_in"]
 
@@ -59,12 +60,21 @@ class SymbolTable:
 
 
 def linear_in(dim: Expr, name: str) -> tuple[Dim, Dim] | None:
-    """(weight, rest) where dim = weight * symbol + rest; None where it is not linear in it."""
-    try:
-        rest = substitute(dim, {name: 0})
-        weight, twice, many = (substitute(dim, {name: n}) - rest for n in (1, 2, 1000003))
-    except (ValueError, ZeroDivisionError):
-        return None
-    if twice != weight * 2 or many != weight * 1000003 or weight == 0:
-        return None
-    return weight, rest
+    """(weight, rest) where dim = weight * symbol + rest; None if it is not linear, or the weight may be 0."""
+    weight: Dim = 0
+    rest: Dim = 0
+    for monomial, number in dim.terms:
+        own = [factor for factor in monomial if name in symbols(of_atom(factor))]
+        others: Dim = number
+        for factor in monomial:
+            if factor not in own:
+                others = others * of_atom(factor)
+        if not own:
+            rest = rest + others
+        elif len(own) == 1 and own[0].kind is Kind.SYMBOL:
+            weight = weight + others
+        else:
+            return None
+    least, most = low(weight), high(weight)
+    is_never_zero = (least is not None and least > 0) or (most is not None and most < 0)
+    return (weight, rest) if is_never_zero else None
