@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphopt.runtime.arrays import Array
 from graphopt.runtime.compiled import Compiled, CompiledConstant
 from graphopt.runtime.settings import Precision
 from graphopt.runtime.signature import NodeArg
@@ -76,11 +77,19 @@ def compiled(program: Program) -> Compiled:
         tables.words,
         tables.texts,
         tables.blobs,
-        [CompiledConstant(c.arrays, c.dtypes, c.packer, c.ints) for c in program.constants],
+        [
+            CompiledConstant(c.arrays if c.packer else tuple(map(_owned, c.arrays)), c.dtypes, c.packer, c.ints)
+            for c in program.constants
+        ],
         *signature_of(program),
         defaults=program.defaults,
         fallbacks=program.fallbacks,
     )
+
+
+def _owned(array: Array) -> Array:
+    """An array that does not keep a whole file in memory."""
+    return array if array.base is None else array.copy()
 
 
 def signature_of(program: Program) -> tuple[tuple[NodeArg, ...], tuple[NodeArg, ...]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from graphopt.runtime.arrays import STRING, Array, to_engine
+from graphopt.runtime.arrays import STRING, Array, carried, to_engine
 from graphopt.runtime.signature import NodeArg
 
 __all__ = ["Compiled", "CompiledConstant"]
@@ -30,7 +30,8 @@ class CompiledConstant:
 
     def for_engine(self) -> tuple[list[object], list[int], str, list[int]]:
         """The form that the engine takes."""
-        arrays = [_plain(array, dtype) for array, dtype in zip(self.arrays, self.dtypes, strict=True)]
+        form = _as_it_lies if self.packer else _plain
+        arrays = [form(array, dtype) for array, dtype in zip(self.arrays, self.dtypes, strict=True)]
         return arrays, list(self.dtypes), self.packer, list(self.ints)
 
 
@@ -55,6 +56,11 @@ class Compiled:
     defaults: Mapping[str, Array] = field(default_factory=dict)
     fallbacks: tuple[tuple[str, str], ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def _as_it_lies(array: Array, dtype: int) -> object:
+    """Matrices are packed from memory of any strides: no copy of a transposed one."""
+    return carried(array, dtype) if array.ndim == 2 and dtype != STRING else _plain(array, dtype)
 
 
 def _plain(array: Array, dtype: int) -> object:
