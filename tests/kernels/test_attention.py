@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from graphopt.kernels._engine import ExecutionError
+from graphopt.errors import ExecutionError
 from tests.kernels.calling import FLOATS, ROUNDING, call, numbers
 
 

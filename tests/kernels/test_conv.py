@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from graphopt.kernels._engine import ExecutionError
+from graphopt.errors import ExecutionError
 from tests.kernels.calling import call
 from tests.kernels.convolutions import Case, channels_last, channels_last_strides, exact
 

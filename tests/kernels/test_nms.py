@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from graphopt.kernels._engine import ExecutionError
+from graphopt.errors import ExecutionError
 from tests.kernels.calling import call
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.kernels._engine import ExecutionError
+from graphopt.errors import ExecutionError
 from tests.kernels.calling import FLOATS, ROUNDING, apart, call, numbers
 
 EPSILON = 1e-5

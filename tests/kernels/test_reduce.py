@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from graphopt.kernels._engine import ExecutionError
+from graphopt.errors import ExecutionError
 from tests.kernels.calling import FLOATS, ROUNDING, apart, call, numbers
 
 OPERATORS = ["sum", "mean", "max", "min", "prod", "l1", "l2", "log_sum", "log_sum_exp", "sum_square"]
