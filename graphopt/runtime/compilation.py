@@ -78,7 +78,9 @@ def compiled(program: Program) -> Compiled:
         tables.texts,
         tables.blobs,
         [
-            CompiledConstant(c.arrays if c.packer else tuple(map(_owned, c.arrays)), c.dtypes, c.packer, c.ints)
+            CompiledConstant(
+                c.arrays if c.packer else tuple(map(_owned, c.arrays)), c.dtypes, c.packer, c.ints
+            )
             for c in program.constants
         ],
         *signature_of(program),
@@ -87,9 +89,9 @@ def compiled(program: Program) -> Compiled:
     )
 
 
-def _owned(array: Array) -> Array:
-    """An array that does not keep a whole file in memory."""
-    return array if array.base is None else array.copy()
+def _owned(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Arrays that do not keep a whole file in memory."""
+    return tuple([array if array.base is None else array.copy() for array in arrays])
 
 
 def signature_of(program: Program) -> tuple[tuple[NodeArg, ...], tuple[NodeArg, ...]]:
