@@ -78,9 +78,7 @@ def compiled(program: Program) -> Compiled:
         tables.texts,
         tables.blobs,
         [
-            CompiledConstant(
-                c.arrays if c.packer else tuple(map(_owned, c.arrays)), c.dtypes, c.packer, c.ints
-            )
+            CompiledConstant(c.arrays if c.packer else _owned(c.arrays), c.dtypes, c.packer, c.ints)
             for c in program.constants
         ],
         *signature_of(program),
