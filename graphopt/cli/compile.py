@@ -30,6 +30,7 @@ from graphopt.cli.sessions import PRECISIONS
     metavar="VALUE",
     help="A value that taps can be told of; of a body: node:body/value.",
 )
+@click.option("--portable", is_flag=True, help="Pack the weights when it is opened: for any instruction set.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
@@ -38,6 +39,7 @@ def command(
     precision: str,
     optimize: bool,
     keep: tuple[str, ...],
+    portable: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -51,7 +53,7 @@ def command(
         raise UsageError(f"{str(target)!r} is the model itself", hint="give another file to -o")
     with about(str(model)):
         program = program_of(model, precision=precision, optimize=optimize, keep=keep)  # type: ignore[arg-type]
-        size = write_compiled(compiled(program), target)
+        size = write_compiled(compiled(program), target, is_portable=portable)
     fallbacks = sorted({operator for operator, _ in program.fallbacks})
     if as_json:
         facts = {"model": str(model), "output": str(target), "bytes": size, "reference_operators": fallbacks}

@@ -134,7 +134,7 @@ class Lowering:
         if node.op_type in _BODIES and node.domain == "" and not _is_batched_scan(node, build):
             self.control_flow(node, build)
             return []
-        if node.op_identifier() in self.model.functions or bodies(node):
+        if node.op_identifier() in self.model.functions or bodies(node) or node.op_type in _WITHOUT_REFERENCE:
             expanded = expand(self.model, node, build.opset(node), self.facts, self.names)
             if expanded is not None:
                 return expanded
@@ -177,6 +177,9 @@ def _type_name(type_: ir.TypeProtocol | None) -> str:
 
 
 _BODIES = ("If", "Loop", "Scan")
+
+# onnx.reference can't run them, but the nodes of their functions.
+_WITHOUT_REFERENCE = ("GroupNormalization",)
 
 
 def _is_batched_scan(node: ir.Node, build: Builder) -> bool:

@@ -4,8 +4,8 @@
 
 A register's type stands where it is made, on a line of its own where no instruction makes it (inputs,
 constants `@7`, views `in %2`): element type, dims, strides where they are given, name. After the kernel:
-operands (`-`: absent), `(integers)`, `{floats}`, `data`; behind `#` the nodes of the model. Bodies are indented below.
-`graphopt.lowering.reading` reads it back.
+operands (`-`: absent), `(integers)`, `{floats}`, `data`; behind `#` the nodes of the model. Bodies are
+indented below. `graphopt.lowering.reading` reads it back.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     header      magic, version of the format, size, instruction set, places of the sections, sha256
     words       the program's integers
     texts       offsets, then bytes; so blobs
-    constants   each at a multiple of 64 bytes: packed for the instruction set, or as they are
+    constants   each at a multiple of 64 bytes: packed for the instruction set, or as they are; those of
+                another set that this CPU runs are packed again
     facts       JSON: signature, where each constant lies, what it was packed from
 
 Numbers are little-endian. The hash is over the header without it, and the sha256 of all behind the header.
@@ -25,7 +26,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from graphopt.errors import ModelError, OutputError
+from graphopt.errors import ExecutionError, ModelError, OutputError
 from graphopt.runtime.arrays import DTYPES, STRING, Array, carried, number_of
 from graphopt.runtime.compiled import Compiled, CompiledConstant
 from graphopt.runtime.signature import NodeArg
@@ -55,8 +56,13 @@ def is_compiled_file(path: str | Path) -> bool:
         return False
 
 
-def write_compiled(compiled: Compiled, path: str | Path) -> int:
-    """Write a compiled model for this machine's instruction set, atomically; its size in bytes.
+def write_compiled(compiled: Compiled, path: str | Path, *, is_portable: bool = False) -> int:
+    """Write a compiled model, atomically; its size in bytes.
+
+    Args:
+        compiled: The model.
+        path: The file.
+        is_portable: Constants are packed each time it is opened, not now for this machine.
 
     Raises:
         OutputError: The file can't be written; nothing half-written remains.
@@ -67,7 +73,7 @@ def write_compiled(compiled: Compiled, path: str | Path) -> int:
     try:
         with Replacement() as files:
             with os.fdopen(os.dup(files.create(target)), "w+b") as file:
-                size = _Writer(file).write(compiled)
+                size = _Writer(file, is_portable).write(compiled)
             files.commit()
     except OSError as error:
         raise OutputError(f"{target}: can't be written: {error.strerror or error}") from error
@@ -93,8 +99,9 @@ def read_compiled(path: str | Path, *, is_mapped: bool = False) -> Compiled:
 
 
 class _Writer:
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, is_portable: bool) -> None:
         self._file = file
+        self._is_portable = is_portable
         self._hash = hashlib.sha256()
         self._places: dict[str, tuple[int, int]] = {}
 
@@ -134,6 +141,12 @@ class _Writer:
         """Write a constant; what has to be known to find it again."""
         from graphopt.kernels import _engine
 
+        if constant.packer and self._is_portable:
+            parts = [
+                self._constant(CompiledConstant((array,), (dtype,)), start)
+                for array, dtype in zip(constant.arrays, constant.dtypes, strict=True)
+            ]
+            return {"packer": constant.packer, "ints": list(constant.ints), "parts": parts}
         self._pad(_ALIGNMENT)
         row: dict[str, object] = {"at": self._file.tell() - start}
         if constant.packer:
@@ -266,6 +279,13 @@ class _Reader:
         )
 
     def _constant(self, row: dict[str, object], block: Bytes) -> CompiledConstant:
+        if "parts" in row:
+            parts, ints = row["parts"], row["ints"]
+            assert isinstance(parts, list) and isinstance(ints, list)
+            sources = [self._constant(part, block) for part in parts]
+            arrays = tuple(source.arrays[0] for source in sources)
+            dtypes = tuple(source.dtypes[0] for source in sources)
+            return CompiledConstant(arrays, dtypes, str(row["packer"]), tuple(ints))
         at, length = _integer(row["at"]), _integer(row["bytes"])
         if at < 0 or length < 0 or at + length > len(block):
             raise ValueError("a constant lies outside")
@@ -279,13 +299,17 @@ class _Reader:
         if self._isa == _engine.isa():
             # Packed bytes are a constant like any other.
             return CompiledConstant((data,), (2,))
-        packer, ints, sources = str(row["packer"]), row["ints"], row["sources"]
-        assert isinstance(ints, list) and isinstance(sources, list)
-        arrays = _engine.unpack(self._isa, packer, [(d, dims) for d, dims in sources], ints, data)
-        dtypes = tuple(d for d, _ in sources)
-        return CompiledConstant(
-            tuple(a.view(DTYPES[d]) for a, d in zip(arrays, dtypes, strict=True)), dtypes, packer, tuple(ints)
-        )
+        packer, packed_ints, packed_from = str(row["packer"]), row["ints"], row["sources"]
+        assert isinstance(packed_ints, list) and isinstance(packed_from, list)
+        try:
+            unpacked = _engine.unpack(
+                self._isa, packer, [(d, dims) for d, dims in packed_from], packed_ints, data
+            )
+        except ExecutionError as error:
+            raise self._refused(f"{error}; compile it on this machine, or with --portable") from error
+        kinds = tuple(d for d, _ in packed_from)
+        views = tuple(a.view(DTYPES[d]) for a, d in zip(unpacked, kinds, strict=True))
+        return CompiledConstant(views, kinds, packer, tuple(packed_ints))
 
     def _refused(self, why: str) -> ModelError:
         return ModelError(f"{self._name}: {why}")

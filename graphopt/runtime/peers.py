@@ -62,7 +62,7 @@ def opened(engine: str, path: Path, feeds: Feeds, settings: Settings) -> Run:
     except (ModelError, UsageError):
         raise
     except Exception as error:
-        raise ModelError(f"{engine}: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{type(error).__name__}: {str(error)[:300]}") from error
 
 
 def _graphopt(path: Path, feeds: Feeds, settings: Settings) -> Run:

@@ -159,7 +159,7 @@ def _flops(group: Iterable[InstructionTime], flops: Mapping[str, int], runs: int
 
 
 def flops_by_node(model: ir.Model, feeds: Mapping[str, object]) -> dict[str, int]:
-    """Floating-point operations of one call of each node, where they are known at the sizes of these inputs."""
+    """Floating-point operations of one call of each node, where the sizes of these inputs tell them."""
     from graphopt.ir.fact import TensorFact
     from graphopt.ir.inference import Facts
     from graphopt.ir.scopes import nested

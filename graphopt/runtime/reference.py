@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from graphopt.errors import ExecutionError
 from graphopt.runtime.arrays import Result, from_engine, to_engine
 
@@ -38,9 +40,19 @@ class Reference:
         try:
             results = run(None, dict(zip(names, values, strict=True)))
         except Exception as error:
-            raise ExecutionError(f"the reference implementation: {type(error).__name__}: {error}") from error
+            raise ExecutionError(f"{_named(node, values)}: {type(error).__name__}: {error}") from error
         assert isinstance(results, list | tuple)
         return results
+
+
+def _named(node: bytes, values: Sequence[Result]) -> str:
+    """What ran on what."""
+    import onnx
+
+    op = onnx.ModelProto.FromString(node).graph.node[0]
+    shapes = " ".join(f"{v.dtype}{list(v.shape)}" if isinstance(v, np.ndarray) else "-" for v in values)
+    operator = f"{op.domain}::{op.op_type}" if op.domain else op.op_type
+    return f"node '{op.name}' ({operator}, by the reference implementation) on {shapes}"
 
 
 def _prepared(node: bytes) -> tuple[Callable[..., object], list[str]]:

@@ -58,9 +58,11 @@ def command(*arguments: str) -> str:
         (command("inspect", "--help"), CLICK),
         (command("diff", "--help"), CLICK),
         (command("passes", "--help"), CLICK),
+        *((command(name, "--help"), CLICK) for name in ("run", "bench", "profile", "compile")),
         (command("passes"), GRAPHS),
         ("import graphopt; graphopt.load; graphopt.save", GRAPHS),
         ("import graphopt; graphopt.optimize", GRAPHS),
+        ("from graphopt.runtime import InferenceSession", {"numpy", "ml_dtypes"}),
     ],
 )
 def test_an_entry_loads_no_more_than_it_may(code: str, allowed: set[str]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -11,11 +13,12 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphopt.errors import ExecutionError, GraphoptError, ModelError, OutputError, UsageError
+from graphopt.errors import ModelError, OutputError, UsageError
 from graphopt.runtime import InferenceSession
 from graphopt.runtime.compilation import compiled, program_of
 from graphopt.runtime.compiled_file import is_compiled_file, read_compiled, write_compiled
@@ -84,6 +87,44 @@ def test_opening_imports_nothing_that_knows_graphs(file: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_of_another_instruction_set_is_repacked(tmp_path: Path) -> None:
+    from graphopt.kernels import _engine
+
+    code = (
+        "import sys; from graphopt.runtime.compilation import compiled, program_of\n"
+        "from graphopt.runtime.compiled_file import write_compiled\n"
+        "write_compiled(compiled(program_of(sys.argv[1])), sys.argv[2])\n"
+    )
+    model = tmp_path / "perceptron.onnx"
+    onnx.save(models.perceptron(), model)
+    (expected,) = InferenceSession(model).run(None, {"x": X})
+    for library in sorted(Path(_engine.__file__).parent.glob("kernels_*.so")):
+        isa = library.stem.removeprefix("kernels_")
+        path = tmp_path / f"{isa}.gopt"
+        subprocess.run(
+            [sys.executable, "-c", code, str(model), str(path)],
+            env={**os.environ, "GRAPHOPT_ISA": isa},
+            check=True,
+        )
+        assert path.read_bytes()[24:40].rstrip(b"\0").decode() == isa
+        np.testing.assert_array_equal(InferenceSession(path).run(None, {"x": X})[0], expected)
+
+
+def test_a_file_of_an_instruction_set_that_does_not_run_here(file: Path, tmp_path: Path) -> None:
+    data = file.read_bytes()
+    other = data[:24] + b"v9".ljust(16, b"\0") + data[40:]
+    message = assert_refused(signed(other), tmp_path / "bad.gopt")
+    assert "constants are packed for v9, which this CPU does not run" in message
+    assert "compile it on this machine, or with --portable" in message
+    path = tmp_path / "portable.gopt"
+    write_compiled(compiled(program_of(models.perceptron())), path, is_portable=True)
+    data = path.read_bytes()
+    path.write_bytes(signed(data[:24] + b"v9".ljust(16, b"\0") + data[40:]))
+    for is_mapped in (False, True):
+        (y,) = InferenceSession(path, mmap=is_mapped).run(None, {"x": X})
+        np.testing.assert_array_equal(y, InferenceSession(file).run(None, {"x": X})[0])
 
 
 def test_precision_is_chosen_when_compiling(file: Path) -> None:
@@ -167,9 +208,5 @@ def test_damage_behind_a_right_checksum_is_found_too(file: Path, data: st.DataOb
     value = data.draw(st.integers(-3, 60) | st.integers(-(2**63), 2**63 - 1))
     bad[at : at + 8] = struct.pack("<q", value)
     path.write_bytes(signed(bytes(bad)))
-    try:
+    with contextlib.suppress(ModelError):
         InferenceSession(path)
-    except (ModelError, ExecutionError) as error:
-        assert "\n" not in str(error)
-    except GraphoptError as error:
-        raise AssertionError("another error") from error
