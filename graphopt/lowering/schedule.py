@@ -57,7 +57,7 @@ def is_boundary(instruction: Instruction) -> bool:
 
 
 def used_symbols(module: Module) -> set[str]:
-    """The symbols in sizes and attributes of a module and its bodies."""
+    """The symbols in sizes and attributes of what a module and its bodies run."""
     found: set[str] = set()
 
     def look(dims: Iterable[Dim]) -> None:
@@ -65,10 +65,13 @@ def used_symbols(module: Module) -> set[str]:
             if type(dim) is Expr:
                 found.update(symbols(dim))
 
-    for register in module.registers:
+    for number in _touched(module):
+        register = module.registers[number]
         look(register.dims or ())
         look(register.strides or ())
         look((register.offset,))
+    for growing in module.growing:
+        look((growing.length,))
     for definition in module.definitions:
         look((definition.weight, definition.rest))
     for instruction in module.instructions:
@@ -76,6 +79,17 @@ def used_symbols(module: Module) -> set[str]:
         for body in instruction.bodies:
             found |= used_symbols(body)
     return found
+
+
+def _touched(module: Module) -> set[int]:
+    """Registers that the module reads or makes, and those whose memory they look at."""
+    found = {*module.inputs, *module.outputs, *(inside for _, inside in module.captures)}
+    for instruction in module.instructions:
+        found.update(instruction.inputs)
+        found.update(instruction.outputs)
+        found.update(outside for body in instruction.bodies for outside, _ in body.captures)
+    found.discard(ABSENT)
+    return found | {module.root(number) for number in found}
 
 
 def schedule(module: Module, used: set[str]) -> Schedule:
