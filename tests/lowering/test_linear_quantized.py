@@ -128,3 +128,16 @@ def test_small_weights_stay_floats() -> None:
         "agraph (float[n, 8] x) => (float[n, 48] y) { y = MatMul(x, w) }", w=np.ones((8, 48), np.float32)
     )
     assert kernels_of(model, "int8") == ["gemm"]
+
+
+def test_rows_are_quantized_once_for_several_products() -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.standard_normal((64, 64)).astype(np.float32) for _ in range(3))
+    body = "p = MatMul(x, a) q = MatMul(x, b) r = MatMul(x, c) s = Add(p, q) y = Mul(s, r)"
+    model = model_of(f"g(float[1, T, 64] x) => (float[1, T, 64] y) {{ {body} }}", a=a, b=b, c=c)
+    kernels = kernels_of(model, "int8")
+    assert (kernels.count("quantize_rows"), kernels.count("gemm.u8s8")) == (1, 3)
+    x = rng.standard_normal((1, 9, 64)).astype(np.float32)
+    (y,) = InferenceSession(model, precision="int8", optimize=False).run(None, {"x": x})
+    wanted = (x @ a + x @ b) * (x @ c)
+    assert np.abs(np.asarray(y) - wanted).max() < 0.03 * np.abs(wanted).max()

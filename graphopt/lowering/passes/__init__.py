@@ -9,6 +9,7 @@ from graphopt.lowering.passes.caches import append_in_place
 from graphopt.lowering.passes.dead import remove_dead
 from graphopt.lowering.passes.epilogues import fuse_epilogues
 from graphopt.lowering.passes.layouts import settle_layouts
+from graphopt.lowering.passes.repeated import merge_repeated
 from graphopt.lowering.passes.slices import write_in_place
 from graphopt.lowering.program import Module, Program
 
@@ -20,6 +21,7 @@ def finish(program: Program) -> None:
     remove_dead(program.main)
     modules = list(modules_of(program.main))
     for module in modules:
+        merge_repeated(module)
         # Before, so that products take what follows them; after, for what was two instructions (Silu).
         fuse_epilogues(module)
         fuse_elementwise(module)

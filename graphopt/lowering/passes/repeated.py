@@ -1,0 +1,38 @@
+"""Instructions that compute what another one did.
+
+    before   %3 %4 %5 = quantize_rows %1     %8 %9 %10 = quantize_rows %1
+    after    %3 %4 %5 = quantize_rows %1
+
+Lowerings write some instructions for each node that needs their result: three products of one input each have
+its rows in 8 bits.
+"""
+
+from __future__ import annotations
+
+from graphopt.lowering.program import Instruction, Module
+
+__all__ = ["merge_repeated"]
+
+# What lowerings write beside a node's own instruction; nodes themselves were merged in the graph.
+_REPEATED = ("quantize_rows",)
+
+
+def merge_repeated(module: Module) -> int:
+    """Merge what is the same; returns how many instructions went away. Before anything is written in place."""
+    kept: list[Instruction] = []
+    first: dict[tuple[object, ...], list[int]] = {}
+    same: dict[int, int] = {}
+    for instruction in module.instructions:
+        instruction.inputs = [same.get(register, register) for register in instruction.inputs]
+        if instruction.kernel not in _REPEATED or instruction.is_dynamic:
+            kept.append(instruction)
+            continue
+        key = (instruction.kernel, *instruction.inputs, instruction.ints, instruction.floats, instruction.data)
+        known = first.setdefault(key, instruction.outputs)
+        if known is instruction.outputs:
+            kept.append(instruction)
+        else:
+            same.update(zip(instruction.outputs, known, strict=True))
+    gone = len(module.instructions) - len(kept)
+    module.instructions = kept
+    return gone
