@@ -17,7 +17,7 @@ class Engine:
         words: npt.NDArray[np.int64],
         texts: list[str],
         blobs: list[bytes],
-        constants: list[object],
+        constants: Sequence[object],
         threads: int,
         limit_bytes: int,
         limit_iterations: int,
@@ -49,6 +49,13 @@ def call_kernel(
     repeat: int,
 ) -> list[_Array]: ...
 def pack(name: str, sources: Sequence[tuple[_Array, int]], ints: Sequence[int]) -> _Array: ...
-def weight_block(bytes: int) -> _Array: ...
+def unpack(
+    isa: str,
+    name: str,
+    sources: Sequence[tuple[int, Sequence[int]]],
+    ints: Sequence[int],
+    packed: npt.NDArray[np.uint8],
+) -> list[_Array]: ...
+def weight_block(bytes: int) -> npt.NDArray[np.uint8]: ...
 def kernel_names() -> list[str]: ...
 def isa() -> str: ...

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from graphopt.errors import ModelError
-from graphopt.ir.dims import Atom, Dim, Kind, atom, symbol
-from graphopt.ir.dims.expression import of_atom
+from graphopt.ir.dims import Atom, Dim, Kind, symbol
+from graphopt.ir.dims.expression import atom, of_atom
 from graphopt.lowering.encode import FORMAT, NO_RANK, NO_SYMBOL
 from graphopt.lowering.program import (
     Definition,
@@ -65,10 +65,15 @@ class _Reader:
         inputs, outputs = tuple(self._list(self._text)), tuple(self._list(self._text))
         for _ in range(self._next()):
             self._modules.append(self._module())
-        unknown = [(None,) * len(names) for names in (inputs, outputs)]
-        types = [("?",) * len(names) for names in (inputs, outputs)]
         return Program(
-            self._modules[-1], [], inputs, outputs, *unknown, input_types=types[0], output_types=types[1]
+            self._modules[-1],
+            [],
+            inputs,
+            outputs,
+            (None,) * len(inputs),
+            (None,) * len(outputs),
+            input_types=("?",) * len(inputs),
+            output_types=("?",) * len(outputs),
         )
 
     def _next(self) -> int:

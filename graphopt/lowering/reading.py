@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from graphopt.errors import ModelError
-from graphopt.ir.dims import Dim, Kind, atom
-from graphopt.ir.dims.expression import of_atom
+from graphopt.ir.dims import Dim, Kind
+from graphopt.ir.dims.expression import atom, of_atom
 from graphopt.lowering.printing import DTYPE_NAMES
 from graphopt.lowering.program import (
     ABSENT,

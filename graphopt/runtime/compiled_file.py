@@ -150,8 +150,11 @@ class _Writer:
         self._pad(_ALIGNMENT)
         row: dict[str, object] = {"at": self._file.tell() - start}
         if constant.packer:
-            arrays, dtypes, packer, ints = constant.for_engine()
-            packed = _engine.pack(packer, list(zip(arrays, dtypes, strict=True)), ints)
+            packer, ints = constant.packer, list(constant.ints)
+            given = [
+                (np.asarray(carried(a, d)), d) for a, d in zip(constant.arrays, constant.dtypes, strict=True)
+            ]
+            packed = _engine.pack(packer, given, ints)
             sources = [[d, list(a.shape)] for a, d in zip(constant.arrays, constant.dtypes, strict=True)]
             row.update(packer=packer, ints=ints, sources=sources)
             self._put(packed.tobytes())

@@ -88,8 +88,7 @@ def _onnxruntime(path: Path, feeds: Feeds, settings: Settings) -> Run:
 
 
 def _openvino(path: Path, feeds: Feeds, settings: Settings) -> Run:
-    import openvino
-
+    openvino = import_module("openvino")
     hints = {"f32": "f32", "f16": "f32", "bf16": "bf16", "int8": "f32"}
     config = {
         "INFERENCE_NUM_THREADS": settings.threads,
@@ -107,9 +106,9 @@ def _openvino(path: Path, feeds: Feeds, settings: Settings) -> Run:
 
 
 def _mnn(path: Path, feeds: Feeds, settings: Settings) -> Run:
-    import MNN
     import onnx
 
+    MNN = import_module("MNN")  # noqa: N806 (its name)
     graph = onnx.load(os.fspath(path), load_external_data=False).graph
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / "model.mnn"
