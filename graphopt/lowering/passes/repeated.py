@@ -18,7 +18,7 @@ _REPEATED = ("quantize_rows",)
 
 
 def merge_repeated(module: Module) -> int:
-    """Merge what is the same; returns how many instructions went away. Before anything is written in place."""
+    """Merge what is the same, before anything is written in place; returns how many went away."""
     kept: list[Instruction] = []
     first: dict[tuple[object, ...], list[int]] = {}
     same: dict[int, int] = {}
@@ -27,7 +27,8 @@ def merge_repeated(module: Module) -> int:
         if instruction.kernel not in _REPEATED or instruction.is_dynamic:
             kept.append(instruction)
             continue
-        key = (instruction.kernel, *instruction.inputs, instruction.ints, instruction.floats, instruction.data)
+        numbers = (instruction.ints, instruction.floats, instruction.data)
+        key = (instruction.kernel, *instruction.inputs, *numbers)
         known = first.setdefault(key, instruction.outputs)
         if known is instruction.outputs:
             kept.append(instruction)
