@@ -33,8 +33,6 @@ MOST_TAP_ROWS = 64
 # Dense convolutions read any layout: what has a border or other strides goes through scratch anyway.
 declare("conv", inputs=Layout.ANY, outputs=Layout.ANY)
 declare("conv.direct", inputs=Layout.ANY, outputs=Layout.ANY)
-declare("conv.integer", inputs={0: Layout.ANY, 1: Layout.ANY}, outputs=Layout.ANY)
-declare("conv.quantized", inputs={0: Layout.ANY, 3: Layout.ANY}, outputs=Layout.ANY)
 declare("conv.transpose", inputs=Layout.ANY, outputs=Layout.ANY)
 declare("conv.transpose.direct", inputs=Layout.ANY, outputs=Layout.ANY)
 declare("conv.depthwise", inputs={0: Layout.CHANNELS_LAST, 3: Layout.CHANNELS_LAST}, outputs=Layout.ANY)
@@ -157,25 +155,4 @@ def conv_transpose(build: Builder, node: ir.Node) -> NotLowered | None:
     build.emit(
         "conv.transpose.direct", [build.register(x), packed, build.register(b), ABSENT], [output], ints
     )
-    return None
-
-
-@lowers("ConvInteger", "QLinearConv")
-def integer_conv(build: Builder, node: ir.Node) -> NotLowered | None:
-    """Of 8-bit integers, summed exactly; QLinearConv also brings the sums to another scale."""
-    quantized = node.op_type == "QLinearConv"
-    inputs: list[ir.Value | None] = [*node.inputs]
-    inputs += [None] * ((9 if quantized else 4) - len(inputs))
-    x, w = inputs[0], inputs[3 if quantized else 1]
-    assert x is not None and w is not None, "image and weights are required"
-    bytes_ = (ir.DataType.INT8, ir.DataType.UINT8)
-    if any(build.dtype(v) not in bytes_ for v in (x, w, node.outputs[0] if quantized else x)):
-        return NotLowered("integer convolution of this element type")
-    dims = build.dims(w)
-    if dims is None or not 3 <= len(dims) <= 5 or any(type(dim) is not int for dim in dims):
-        return NotLowered("the dims of the weights are not known, or not those of 1 to 3 axes")
-    shape = [dim for dim in dims if type(dim) is int]
-    ints = (shape[0], number(node, "group", 1), auto_pad_of(node), *window_ints(node, shape[2:]))
-    kernel = "conv.quantized" if quantized else "conv.integer"
-    build.emit(kernel, [build.register(v) for v in inputs], [build.output(node)], ints)
     return None

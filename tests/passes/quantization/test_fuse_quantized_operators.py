@@ -6,6 +6,7 @@ import pytest
 from graphopt.passes.quantization.fuse_quantized_operators import (
     BIAS_SCALE,
     HAS_PARAMETERS,
+    NOT_CONSTANT,
     NOT_QUANTIZED,
     TYPES_DIFFER,
 )
@@ -52,11 +53,11 @@ def fused(body, given="", dtype="uint8", inputs="", dims="[2,2,3,3]", out="[2,2,
     )
 
 
-def assert_fuses(before, after, opset=13):
+def assert_fuses(before, after, opset=13, target="onnxruntime"):
     """The pass makes `after`; no integer is off by more than one."""
     model = model_from_text(before, opset=opset, domains=DOMAINS)
     original = model.clone()
-    run_pass(PASS, model, target="onnxruntime")
+    run_pass(PASS, model, target=target)
     assert canonical(model) == canonical(model_from_text(after, opset=opset, domains=DOMAINS))
     rng = np.random.default_rng(0)
     feeds = {
@@ -250,3 +251,34 @@ MATRIX = "w = Constant <value = int8[3,2] {-100, 50, 3, 127, 5, 6}> ()  " + para
 )
 def test_leaves_alone(text, reason):
     assert_rejects(PASS, text, reason, opset=13, target="onnxruntime")
+
+
+def test_our_engine_takes_the_standard_operators():
+    assert_fuses(
+        pair("e = Conv (a, d)", WEIGHT + DEQUANTIZED),
+        fused("y = QLinearConv (q, sa, za, w, sw, zw, sy, zy)", WEIGHT),
+        target="graphopt",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        # No kernel for two run-time operands is as fast as that for floats.
+        (
+            pair(
+                "d = DequantizeLinear (w, sa, za)  e = MatMul (a, d)",
+                inputs=", uint8[2,2,3,3] w",
+            ),
+            NOT_CONSTANT,
+        ),
+        (pair("e = Sigmoid (a)"), None),
+    ],
+)
+def test_our_engine_leaves_alone(text, reason):
+    model = model_from_text(text, opset=13)
+    before = canonical(model)
+    run_pass(PASS, model, target="graphopt")
+    assert canonical(model) == before
+    if reason is not None:
+        assert_rejects(PASS, text, reason, opset=13, target="graphopt")
