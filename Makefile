@@ -1,7 +1,8 @@
 # make demo            build a small recogniser, optimize it, verify it, print the report
 # make test            everything that a change must pass; make lint, make types and make check are its parts
 # make fuzz            the property tests, many more examples
-# make conformance     ONNX's own backend tests, each optimized
+# make conformance     ONNX's own backend tests, each optimized, and on the engine; real models on the engine where
+#                      GRAPHOPT_ZOO and GRAPHOPT_ASR name folders of them
 # make bench-costs     time every operator in onnxruntime, write the targets' tables [ARGS="--times FILE"]
 # make bench-runtime   graphopt's engine beside onnxruntime and OpenVINO [ARGS="--seconds 2 encoder ..."]
 # make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
@@ -44,7 +45,7 @@ fuzz: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -n $(WORKERS) -m "fuzz or (not slow and not conformance)" --hypothesis-profile=fuzz
 
 conformance: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -n $(WORKERS) tests/conformance
+	$(VENV)/bin/python -m pytest -n $(WORKERS) tests/conformance tests/runtime/test_zoo.py
 
 bench-costs: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.costs $(ARGS)

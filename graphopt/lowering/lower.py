@@ -34,15 +34,30 @@ def lower(model: ir.Model, *, precision: str = "f32", is_plain: bool = False) ->
         is_plain: Every node as an instruction of the reference implementation, for where there is no engine.
 
     Raises:
-        ModelError: An operator that neither the engine nor the reference implementation has.
+        ModelError: An operator that neither the engine nor the reference implementation has; a rank above 8.
     """
     lowering = Lowering(model, precision, is_plain)
     program = lowering.program()
     from graphopt.lowering.passes import finish
 
     if not is_plain:
+        _check_ranks(program.main)
         finish(program)
     return program
+
+
+def _check_ranks(module: Module) -> None:
+    for register in module.registers:
+        if register.dims is not None and len(register.dims) > MAX_RANK:
+            rank = len(register.dims)
+            raise ModelError(f"value '{register.name}' has rank {rank}; the engine takes up to {MAX_RANK}")
+    for instruction in module.instructions:
+        for body in instruction.bodies:
+            _check_ranks(body)
+
+
+# Dims that the engine's tensors have room for.
+MAX_RANK = 8
 
 
 class Lowering:

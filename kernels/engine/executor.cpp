@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "engine/errors.h"
@@ -112,7 +113,7 @@ void Executor::run_segment(Frame& frame, const SegmentInfo& segment) {
     // What an earlier run told is not known yet in this one.
     for (const Definition& d : segment.definitions) sizes_.define(d.symbol, 0);
     if (info.kernel != nullptr) run_kernel(frame, segment, info);
-    else run_special(frame, info);
+    else run_named(frame, info);
     if (profiling_) {
       InstructionTime& time = times_[static_cast<size_t>(frame.module - program_.modules.data())][static_cast<size_t>(segment.first)];
       ++time.calls;
@@ -126,6 +127,20 @@ void Executor::run_segment(Frame& frame, const SegmentInfo& segment) {
     define(frame, segment.definitions);
   }
   for (int32_t reg : segment.dead) frame.values[static_cast<size_t>(reg)].clear();
+}
+
+void Executor::run_named(Frame& frame, const InstructionInfo& info) {
+  try {
+    run_special(frame, info);
+  } catch (const ExecutionError& error) {
+    // What a body's instruction says has its own name.
+    if (std::string_view(error.what()).starts_with("node '")) throw;
+    std::vector<Value> values;
+    for (int32_t reg : info.inputs) values.push_back(value_of(frame, reg));
+    std::vector<Tensor*> in, out(info.outputs.size());
+    for (Value& value : values) in.push_back(value.is_tensor() ? &value.tensor : nullptr);
+    throw ExecutionError(described(program_, info, error.what(), in.data(), out.data()));
+  }
 }
 
 Plan& Executor::plan_for(const ModuleInfo& module, const SegmentInfo& segment) {
@@ -223,8 +238,12 @@ void Executor::run_code(const ModuleInfo& module, const SegmentInfo& segment, co
 }
 
 void Executor::run_kernel(Frame& frame, const SegmentInfo& segment, const InstructionInfo& info) {
-  sizes_.evaluate(segment.slots);
   const ModuleInfo& module = *frame.module;
+  try {
+    sizes_.evaluate(segment.slots);
+  } catch (const ExecutionError& error) {
+    blame(program_, module, segment, sizes_, error.what());
+  }
   std::vector<Tensor> tensors(info.inputs.size() + info.outputs.size());
   std::vector<Tensor*> operands(tensors.size(), nullptr);
   const auto bind = [&](size_t at, int32_t reg, bool is_output) {
@@ -275,8 +294,12 @@ void Executor::run_kernel(Frame& frame, const SegmentInfo& segment, const Instru
       buffers_.allocate(value);
       *out[i] = value.tensor;
     }
-    const Instr instr = prepare_instruction(program_, info, in, out, sizes_, memory, threads_, scratch, false);
-    workers_.reserve_scratch(scratch);
+  } catch (const ExecutionError& error) {
+    throw ExecutionError(described(program_, info, error.what(), in, out));
+  }
+  const Instr instr = prepare_instruction(program_, info, in, out, sizes_, memory, threads_, scratch, false);
+  workers_.reserve_scratch(scratch);
+  try {
     instr.run(instr, workers_.worker());
   } catch (const ExecutionError& error) {
     throw ExecutionError(described(program_, info, error.what(), in, out));

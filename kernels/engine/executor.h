@@ -61,6 +61,8 @@ class Executor {
   void run_bound(Frame& frame, const SegmentInfo& segment);
   void run_code(const ModuleInfo& module, const SegmentInfo& segment, const Plan& plan);
   void run_kernel(Frame& frame, const SegmentInfo& segment, const InstructionInfo& info);
+  // What the engine runs itself; errors name the node.
+  void run_named(Frame& frame, const InstructionInfo& info);
   void run_special(Frame& frame, const InstructionInfo& info);
   void run_if(Frame& frame, const InstructionInfo& info);
   void run_loop(Frame& frame, const InstructionInfo& info);

@@ -88,11 +88,40 @@ Instr prepare_instruction(const ProgramInfo& program, const InstructionInfo& inf
   }
 }
 
+void blame(const ProgramInfo& program, const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, const std::string& text) {
+  for (int32_t n = 0; n < segment.count; ++n) {
+    const InstructionInfo& info = module.instructions[static_cast<size_t>(segment.first + n)];
+    const size_t inputs = info.inputs.size();
+    std::vector<Tensor> tensors(inputs + info.outputs.size());
+    std::vector<Tensor*> operands(tensors.size(), nullptr);
+    try {
+      for (size_t i = 0; i < tensors.size(); ++i) {
+        const int32_t number = i < inputs ? info.inputs[i] : info.outputs[i - inputs];
+        if (number < 0) continue;
+        const RegisterInfo& reg = module.registers[static_cast<size_t>(number)];
+        tensors[i].dtype = reg.dtype;
+        tensors[i].rank = reg.rank < 0 ? 0 : reg.rank;
+        for (int d = 0; d < reg.rank; ++d) tensors[i].dims[d] = sizes.compute(reg.dims[static_cast<size_t>(d)]);
+        checked_count(tensors[i]);
+        operands[i] = &tensors[i];
+      }
+      for (int32_t slot : info.ints) sizes.compute(slot);
+    } catch (const ExecutionError& error) {
+      throw ExecutionError(described(program, info, error.what(), operands.data(), operands.data() + inputs));
+    }
+  }
+  throw ExecutionError(text);
+}
+
 void Planner::build(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const {
-  sizes.evaluate(segment.slots);
+  try {
+    sizes.evaluate(segment.slots);
+    bind_tensors(module, segment, sizes, plan);
+  } catch (const ExecutionError& error) {
+    blame(program_, module, segment, sizes, error.what());
+  }
   plan.key.clear();
   for (int32_t symbol : segment.symbols) plan.key.push_back(sizes.symbol(symbol));
-  bind_tensors(module, segment, sizes, plan);
   place(module, segment, plan);
   bind_addresses(module, segment, sizes, arena, limit, plan);
   prepare(module, segment, sizes, plan);
@@ -116,10 +145,14 @@ void Planner::rebind(const ModuleInfo& module, const SegmentInfo& segment, Sizes
     if (plan.key[i] != now) changed |= uint64_t{1} << (i < 63 ? i : 63);
     plan.key[i] = now;
   }
-  sizes.evaluate(segment.slots);
   bool fits = true;
-  for (size_t i = 0; i < segment.registers.size(); ++i)
-    if ((segment.register_masks[i] & changed) != 0) fits = bind_tensor(module, segment, sizes, i, plan) && fits;
+  try {
+    sizes.evaluate(segment.slots);
+    for (size_t i = 0; i < segment.registers.size(); ++i)
+      if ((segment.register_masks[i] & changed) != 0) fits = bind_tensor(module, segment, sizes, i, plan) && fits;
+  } catch (const ExecutionError& error) {
+    blame(program_, module, segment, sizes, error.what());
+  }
   if (!fits) {
     // What grows will grow again: twice the room.
     for (size_t i = 0; i < segment.registers.size(); ++i)

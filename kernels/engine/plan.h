@@ -61,6 +61,10 @@ class Planner {
 Instr prepare_instruction(const ProgramInfo& program, const InstructionInfo& info, Tensor* const* in, Tensor* const* out,
                           const Sizes& sizes, Allocations& memory, int threads, int64_t& scratch, bool compute_dims);
 
+// Sizes can't be, as `text` says: they are computed anew, one instruction after the other, to say whose they are.
+[[noreturn]] void blame(const ProgramInfo& program, const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes,
+                        const std::string& text);
+
 // "float32[2,3]"
 std::string described(const Tensor& tensor);
 

@@ -131,57 +131,51 @@ void Executor::run_sequence(Frame& frame, const InstructionInfo& info) {
   for (int32_t reg : info.inputs) in.push_back(value_of(frame, reg));
   const auto integer = [&](size_t i) { return sizes_.compute(info.ints[i]); };
   Value& out = frame.values[static_cast<size_t>(info.outputs[0])];
-  try {
-    switch (info.special) {
-      case Special::kSequenceConstruct: out = sequence(Items(in.begin(), in.end())); break;
-      case Special::kSequenceEmpty: out = sequence({}); break;
-      case Special::kSequenceInsert: {
-        Items items = items_of(in[0]);
-        const auto size = static_cast<int64_t>(items.size());
-        const int64_t at = in.size() > 2 && in[2].is_tensor() ? index_in(in[2], size, size) : size;
-        items.insert(items.begin() + at, in[1]);
-        out = sequence(std::move(items));
-        break;
-      }
-      case Special::kSequenceErase: {
-        Items items = items_of(in[0]);
-        const auto size = static_cast<int64_t>(items.size());
-        if (size == 0) fail("the sequence is empty");
-        const int64_t at = in.size() > 1 && in[1].is_tensor() ? index_in(in[1], size, size - 1) : size - 1;
-        items.erase(items.begin() + at);
-        out = sequence(std::move(items));
-        break;
-      }
-      case Special::kSequenceAt: {
-        const Items& items = items_of(in[0]);
-        const auto size = static_cast<int64_t>(items.size());
-        out = items.at(static_cast<size_t>(index_in(in[1], size, size - 1)));
-        break;
-      }
-      case Special::kSequenceLength: out = scalar(DType::kInt64, static_cast<int64_t>(items_of(in[0]).size())); break;
-      case Special::kSequenceSplit:
-        out = split(in[0], in.size() > 1 && in[1].is_tensor() ? &in[1] : nullptr, integer(0), integer(1) != 0, buffers_);
-        break;
-      case Special::kSequenceConcat: out = concat(items_of(in[0]), integer(0), integer(1) != 0, buffers_); break;
-      case Special::kOptionalMake:
-        if (in.empty()) {
-          out.clear();
-          out.kind = Value::Kind::kEmptyOptional;
-        } else {
-          out = in[0];
-        }
-        break;
-      case Special::kOptionalHas: out = scalar(DType::kBool, !in.empty() && in[0].kind != Value::Kind::kEmptyOptional && in[0].kind != Value::Kind::kNone); break;
-      case Special::kOptionalGet:
-        if (in[0].kind == Value::Kind::kEmptyOptional || in[0].kind == Value::Kind::kNone) fail("the optional is empty");
-        out = in[0];
-        break;
-      default: fail("operator %s has no implementation", program_.text(info.name));
+  switch (info.special) {
+    case Special::kSequenceConstruct: out = sequence(Items(in.begin(), in.end())); break;
+    case Special::kSequenceEmpty: out = sequence({}); break;
+    case Special::kSequenceInsert: {
+      Items items = items_of(in[0]);
+      const auto size = static_cast<int64_t>(items.size());
+      const int64_t at = in.size() > 2 && in[2].is_tensor() ? index_in(in[2], size, size) : size;
+      items.insert(items.begin() + at, in[1]);
+      out = sequence(std::move(items));
+      break;
     }
-  } catch (const ExecutionError& error) {
-    std::vector<Tensor*> operands, results(info.outputs.size());
-    for (Value& value : in) operands.push_back(value.is_tensor() ? &value.tensor : nullptr);
-    throw ExecutionError(described(program_, info, error.what(), operands.data(), results.data()));
+    case Special::kSequenceErase: {
+      Items items = items_of(in[0]);
+      const auto size = static_cast<int64_t>(items.size());
+      if (size == 0) fail("the sequence is empty");
+      const int64_t at = in.size() > 1 && in[1].is_tensor() ? index_in(in[1], size, size - 1) : size - 1;
+      items.erase(items.begin() + at);
+      out = sequence(std::move(items));
+      break;
+    }
+    case Special::kSequenceAt: {
+      const Items& items = items_of(in[0]);
+      const auto size = static_cast<int64_t>(items.size());
+      out = items.at(static_cast<size_t>(index_in(in[1], size, size - 1)));
+      break;
+    }
+    case Special::kSequenceLength: out = scalar(DType::kInt64, static_cast<int64_t>(items_of(in[0]).size())); break;
+    case Special::kSequenceSplit:
+      out = split(in[0], in.size() > 1 && in[1].is_tensor() ? &in[1] : nullptr, integer(0), integer(1) != 0, buffers_);
+      break;
+    case Special::kSequenceConcat: out = concat(items_of(in[0]), integer(0), integer(1) != 0, buffers_); break;
+    case Special::kOptionalMake:
+      if (in.empty()) {
+        out.clear();
+        out.kind = Value::Kind::kEmptyOptional;
+      } else {
+        out = in[0];
+      }
+      break;
+    case Special::kOptionalHas: out = scalar(DType::kBool, !in.empty() && in[0].kind != Value::Kind::kEmptyOptional && in[0].kind != Value::Kind::kNone); break;
+    case Special::kOptionalGet:
+      if (in[0].kind == Value::Kind::kEmptyOptional || in[0].kind == Value::Kind::kNone) fail("the optional is empty");
+      out = in[0];
+      break;
+    default: fail("operator %s has no implementation", program_.text(info.name));
   }
 }
 

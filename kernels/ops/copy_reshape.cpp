@@ -174,7 +174,8 @@ void shape_tile(Bind& b) {
   set_dims(*b.out[0], in.rank, in.dims);
   for (int d = 0; d < in.rank; ++d) {
     const int64_t n = integer_at(repeats, d);
-    b.out[0]->dims[d] *= n > 0 ? n : 0;
+    if (n < 0 || __builtin_mul_overflow(in.dims[d], n, &b.out[0]->dims[d]))
+      b.host->fail("axis %d of %s is repeated %lld times", d, shape_text(in).text, static_cast<long long>(n));
   }
 }
 

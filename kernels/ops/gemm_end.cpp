@@ -128,7 +128,13 @@ void leading_strides(const Bind& b, const Tensor& t, int n, const Tensor& c, int
 Extent make_extent(const Bind& b, const Tensor& c, const int64_t* a_strides, const int64_t* b_strides, bool by_rows) {
   int64_t residual[kMaxRank] = {};
   const int leading = c.rank - 1;
-  if (b.has(3)) leading_strides(b, *b.in[3], b.in[3]->rank > 0 ? b.in[3]->rank - 1 : 0, c, leading, residual);
+  if (b.has(3)) {
+    const Tensor& r = *b.in[3];
+    leading_strides(b, r, r.rank > 0 ? r.rank - 1 : 0, c, leading, residual);
+    if (r.rank > 0 && r.dims[r.rank - 1] != 1 && r.dims[r.rank - 1] != c.dims[c.rank - 1])
+      b.host->fail("%lld columns are added to a product of %lld", static_cast<long long>(r.dims[r.rank - 1]),
+                   static_cast<long long>(c.dims[c.rank - 1]));
+  }
   Extent extent;
   Loops& loops = extent.batches;
   for (int i = 0; i < leading; ++i) {
