@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.models import write
@@ -47,20 +49,24 @@ def test_passes_that_the_documents_name_are_there() -> None:
 
 def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    optimizing, running = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
     write(tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    exec(optimizing, {})
     assert (tmp_path / "model.opt.onnx").exists()
+    names: dict[str, object] = {"x": np.full((2, 4), -3, np.float32)}
+    exec(running, names)
+    (y,) = names["outputs"]  # type: ignore[misc]
+    assert (y == 3).all()
 
 
 def test_the_readme_s_options_and_codes_are_there() -> None:
     from graphopt.cli import COMMANDS
     from graphopt.cli.failures import WORST_FIRST
-    from graphopt.cli.optimize import command
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    options = {name for parameter in command.params for name in parameter.opts + parameter.secondary_opts}
+    commands = [import_module(f"graphopt.cli.{name}").command for name in COMMANDS]
+    options = {name for command in commands for p in command.params for name in p.opts + p.secondary_opts}
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
     assert named and named <= options
     assert set(re.findall(r"^ +graphopt ([a-z]+)", text, re.M)) <= set(COMMANDS)
