@@ -1,0 +1,94 @@
+"""Inputs to calibrate on: an .npz file, a folder of .npz or .npy files, or any iterable of feeds."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphopt.errors import UsageError
+from graphopt.verification.signature import Input, inputs_of
+
+__all__ = ["samples_of"]
+
+Array = npt.NDArray[np.generic]
+Samples = Path | str | Iterable[Mapping[str, Array]]
+
+
+def samples_of(data: Samples, model: ir.Model) -> Iterator[dict[str, Array]]:
+    """Read samples one by one and check each against the model's inputs.
+
+    Raises:
+        UsageError: No samples; or one that has other names, types, ranks or fixed dims than the inputs, or
+            NaN or infinities in it.
+    """
+    inputs = inputs_of(model)
+    count = 0
+    for source, feeds in _read_all(data, inputs):
+        yield _checked(source, feeds, inputs)
+        count += 1
+    if not count:
+        raise UsageError(f"{data if isinstance(data, str | Path) else 'data'}: no samples there")
+
+
+def _read_all(data: Samples, inputs: tuple[Input, ...]) -> Iterator[tuple[str, Mapping[str, Array]]]:
+    if not isinstance(data, str | Path):
+        for i, feeds in enumerate(data):
+            yield f"data[{i}]", feeds
+        return
+    path = Path(data)
+    files = [path]
+    if path.is_dir():
+        files = sorted(f for f in path.iterdir() if f.suffix in (".npz", ".npy"))
+    for file in files:
+        yield file.name, _read(file, inputs)
+
+
+def _read(path: Path, inputs: tuple[Input, ...]) -> dict[str, Array]:
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            if len(inputs) != 1:
+                raise UsageError(
+                    f"{path}: one array, and the model has {len(inputs)} inputs", hint="use .npz"
+                )
+            return {inputs[0].name: content}
+        with content:
+            return {key: np.asarray(content[key]) for key in content.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"{path}: not a file of arrays ({error})", hint="write it with numpy.savez, keys = input names"
+        ) from error
+
+
+def _checked(source: str, feeds: Mapping[str, Array], inputs: tuple[Input, ...]) -> dict[str, Array]:
+    names = {i.name for i in inputs}
+    missing, extra = sorted(names - set(feeds)), sorted(set(feeds) - names)
+    if missing or extra:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(extra)}, which is no input"
+        raise UsageError(
+            f"{source}: {wrong}", hint=f"its keys must be the model's inputs: {', '.join(sorted(names))}"
+        )
+    found: dict[str, Array] = {}
+    for expected in inputs:
+        array = np.asarray(feeds[expected.name])
+        if array.dtype != expected.dtype.numpy():
+            raise UsageError(
+                f"{source}: {expected.name} is {array.dtype}, the model takes {expected.dtype.numpy()}"
+            )
+        dims = expected.dims
+        if dims is not None and (
+            len(dims) != array.ndim
+            or any(isinstance(d, int) and d != n for d, n in zip(dims, array.shape, strict=True))
+        ):
+            raise UsageError(
+                f"{source}: {expected.name} is {list(array.shape)}, the model takes {list(dims)}"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UsageError(f"{source}: {expected.name} has NaN or infinities in it")
+        found[expected.name] = array
+    return found
