@@ -1,4 +1,4 @@
-# make demo            build a small recogniser, optimize it, verify it, print the report
+# make demo            build a small recogniser, optimize it, verify it, print the report, run it
 # make test            everything that a change must pass; make lint, make types and make check are its parts
 # make fuzz            the property tests, many more examples
 # make conformance     ONNX's own backend tests, each optimized, and on the engine; real models on the engine where
@@ -26,6 +26,7 @@ test: lint types check
 demo: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.models.recogniser demo/recogniser.onnx
 	$(VENV)/bin/graphopt optimize demo/recogniser.onnx -o demo/recogniser.opt.onnx --report demo/report.json
+	$(VENV)/bin/graphopt bench demo/recogniser.opt.onnx --against onnxruntime --seconds 2
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
