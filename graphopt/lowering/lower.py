@@ -14,6 +14,7 @@ from graphopt.ir.inference import Facts
 from graphopt.ir.names import Names
 from graphopt.ir.own_operators import DOMAIN as OWN
 from graphopt.lowering import registry
+from graphopt.lowering.batched_scan import expand_batched_scan
 from graphopt.lowering.builder import Builder, Shared
 from graphopt.lowering.expansion import expand
 from graphopt.lowering.folding import fold_constants
@@ -129,7 +130,7 @@ class Lowering:
             self.control_flow(node, build)
             self._after(node, build)
             return []
-        expanded = expand(self.model, node, build.opset(node), self.facts, self.names)
+        expanded = self._expanded(node, build)
         if expanded is not None:
             return expanded
         self.shared.fallbacks.append(
@@ -138,6 +139,11 @@ class Lowering:
         emit_reference(build, node)
         self._after(node, build)
         return []
+
+    def _expanded(self, node: ir.Node, build: Builder) -> list[ir.Node] | None:
+        if _is_batched_scan(node, build):
+            return expand_batched_scan(node, self.names)
+        return expand(self.model, node, build.opset(node), self.facts, self.names)
 
     def _plain(self, node: ir.Node, build: Builder) -> list[ir.Node]:
         """Only control flow and taps are ours."""
@@ -150,7 +156,7 @@ class Lowering:
             self.control_flow(node, build)
             return []
         if node.op_identifier() in self.model.functions or bodies(node) or node.op_type in _WITHOUT_REFERENCE:
-            expanded = expand(self.model, node, build.opset(node), self.facts, self.names)
+            expanded = self._expanded(node, build)
             if expanded is not None:
                 return expanded
         emit_reference(build, node)
