@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = [
     "DTYPES",
     "NAMES",
+    "PLAIN",
     "STRING",
     "Array",
     "Result",
@@ -84,7 +85,8 @@ NAMES: dict[int, str] = {
     24: "float8e8m0",
 }
 _NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
-_PLAIN = {*range(1, 8), *range(9, 16)}
+# Types that numpy itself has.
+PLAIN = {*range(1, 8), *range(9, 16)}
 
 
 def number_of(array: Array) -> int:
@@ -132,12 +134,12 @@ def from_engine(value: object) -> Result:
 
 def typed(array: Array, number: int) -> Array:
     """The engine's array with the element type of that number."""
-    return array if number in _PLAIN else array.view(DTYPES[number])
+    return array if number in PLAIN else array.view(DTYPES[number])
 
 
 def carried(array: Array, number: int) -> Array:
     """An array with integers for elements that numpy itself does not know; the same memory."""
-    return array if number in _PLAIN else array.view(_carrier(number))
+    return array if number in PLAIN else array.view(_carrier(number))
 
 
 @cache

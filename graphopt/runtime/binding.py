@@ -8,7 +8,7 @@ import numpy as np
 
 from graphopt.errors import ExecutionError
 from graphopt.runtime.arrays import NAMES, Array, Result, number_of
-from graphopt.runtime.signature import NodeArg, engine_values
+from graphopt.runtime.signature import Inputs, NodeArg
 
 __all__ = ["IOBinding"]
 
@@ -16,7 +16,8 @@ __all__ = ["IOBinding"]
 class IOBinding:
     """What a run reads and where it writes. Made by `InferenceSession.io_binding`."""
 
-    def __init__(self, inputs: Sequence[NodeArg], outputs: Sequence[NodeArg]) -> None:
+    def __init__(self, takes: Inputs, inputs: Sequence[NodeArg], outputs: Sequence[NodeArg]) -> None:
+        self._takes = takes
         self._inputs = {arg.name: arg for arg in inputs}
         self._outputs = {arg.name: arg for arg in outputs}
         self._feeds: dict[str, object] = {}
@@ -57,7 +58,7 @@ class IOBinding:
 
     def values(self, defaults: dict[str, Array]) -> list[object]:
         """The inputs in the engine's form."""
-        return engine_values(tuple(self._inputs.values()), {**defaults, **self._feeds})
+        return self._takes.engine_values({**defaults, **self._feeds})
 
     def targets(self) -> list[Array | None]:
         """Memory for all outputs of the model, in its order."""

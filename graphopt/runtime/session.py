@@ -14,7 +14,7 @@ from graphopt.runtime.compiled_file import is_compiled_file, read_compiled
 from graphopt.runtime.native import NativeEngine, is_built
 from graphopt.runtime.options import RunOptions, Tap
 from graphopt.runtime.settings import PRECISIONS, Precision
-from graphopt.runtime.signature import NodeArg, engine_values
+from graphopt.runtime.signature import Inputs, NodeArg
 
 if TYPE_CHECKING:
     import onnx
@@ -65,6 +65,7 @@ class InferenceSession:
             self._open_native(model, threads, precision, optimize, keep, mmap)
         else:
             self._open_python(model, keep, is_wanted=engine == "python")
+        self._takes = Inputs(self._inputs)
 
     def run(
         self,
@@ -86,7 +87,7 @@ class InferenceSession:
             ExecutionError: Inputs that do not fit the model, or an operator that can't run on them.
         """
         chosen = None if output_names is None else [self._number_of_output(name) for name in output_names]
-        values = engine_values(self._inputs, {**self._defaults, **feeds} if self._defaults else feeds)
+        values = self._takes.engine_values({**self._defaults, **feeds} if self._defaults else feeds)
         results = self._engine.run(values, _options(run_options, tap))
         return results if chosen is None else [results[i] for i in chosen]
 
@@ -100,7 +101,7 @@ class InferenceSession:
 
     def io_binding(self) -> IOBinding:
         """What inputs are read from and outputs written to, to be used by `run_with_iobinding`."""
-        return IOBinding(self._inputs, self._outputs)
+        return IOBinding(self._takes, self._inputs, self._outputs)
 
     def run_with_iobinding(
         self, binding: IOBinding, run_options: RunOptions | None = None, *, tap: Tap | None = None
@@ -121,7 +122,7 @@ class InferenceSession:
         """
         if not isinstance(self._engine, NativeEngine):
             raise ExecutionError("only the native engine measures its instructions")
-        values = engine_values(self._inputs, {**self._defaults, **feeds})
+        values = self._takes.engine_values({**self._defaults, **feeds})
         self._engine.run(values, RunOptions())
         self._engine.profile(True)
         try:
@@ -192,8 +193,11 @@ class InferenceSession:
         self.fallbacks = program.fallbacks
 
 
+_DEFAULT_OPTIONS = RunOptions()
+
+
 def _options(options: RunOptions | None, tap: Tap | None) -> RunOptions:
-    options = options or RunOptions()
+    options = options or _DEFAULT_OPTIONS
     if tap is None:
         return options
     return RunOptions(options.memory_limit_bytes, options.iteration_limit, tap)

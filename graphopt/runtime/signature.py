@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.errors import ExecutionError
-from graphopt.runtime.arrays import DTYPES, NAMES, STRING, Array, number_of, to_engine
+from graphopt.runtime.arrays import DTYPES, NAMES, PLAIN, STRING, Array, number_of, to_engine
 
-__all__ = ["NodeArg", "engine_values", "fitting"]
+__all__ = ["Inputs", "NodeArg", "fitting"]
 
 Dims = tuple[int | str | None, ...]
 
@@ -47,20 +47,43 @@ class NodeArg:
         return f"{self.type} [{', '.join('?' if dim is None else str(dim) for dim in self.dims)}]"
 
 
-def engine_values(inputs: Sequence[NodeArg], feeds: Mapping[str, object]) -> list[object]:
-    """The feeds in the engine's form and order.
+class Inputs:
+    """The inputs of a session, ready to check feeds."""
 
-    Raises:
-        ExecutionError: An input is missing, unknown, or has another type or shape than the model says.
-    """
-    if missing := [arg.name for arg in inputs if arg.name not in feeds]:
-        raise ExecutionError(f"input {missing[0]!r} is missing; {_taken(inputs)}")
-    if len(feeds) > len(inputs):
-        known = {arg.name for arg in inputs}
-        unknown = next(name for name in feeds if name not in known)
-        raise ExecutionError(f"there is no input {unknown!r}; {_taken(inputs)}")
-    sizes: dict[str, tuple[int, str]] = {}
-    return [_engine_value(arg, feeds[arg.name], sizes) for arg in inputs]
+    def __init__(self, args: Sequence[NodeArg]) -> None:
+        self._args = tuple(args)
+        # What needs no conversion is recognised by its type alone.
+        self._plans = [(a, a.name, a.dtype, DTYPES[a.dtype] if a.dtype in PLAIN else None) for a in args]
+
+    def engine_values(self, feeds: Mapping[str, object]) -> list[object]:
+        """The feeds in the engine's form and order.
+
+        Raises:
+            ExecutionError: An input is missing, unknown, or has another type or shape than the model says.
+        """
+        sizes: dict[str, tuple[int, str]] = {}
+        values: list[object] = []
+        if len(feeds) > len(self._plans):
+            raise self._misnamed(feeds)
+        for arg, name, number, dtype in self._plans:
+            if name not in feeds:
+                raise self._misnamed(feeds)
+            value = feeds[name]
+            if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous and arg.dims:
+                _check_dims(arg, value, sizes)
+                values.append((value, number))
+            else:
+                values.append(_engine_value(arg, value, sizes))
+        return values
+
+    def _misnamed(self, feeds: Mapping[str, object]) -> ExecutionError:
+        """The error for names that are missing or too many."""
+        names = [arg.name for arg in self._args]
+        takes = f"the model takes {', '.join(names) or 'no inputs'}"
+        if missing := [name for name in names if name not in feeds]:
+            return ExecutionError(f"input {missing[0]!r} is missing; {takes}", value=missing[0])
+        unknown = next(name for name in feeds if name not in names)
+        return ExecutionError(f"there is no input {unknown!r}; {takes}", value=unknown)
 
 
 def fitting(arg: NodeArg, value: object) -> Array:
@@ -81,10 +104,7 @@ def fitting(arg: NodeArg, value: object) -> Array:
 
 def _engine_value(arg: NodeArg, value: object, sizes: dict[str, tuple[int, str]]) -> object:
     if arg.dtype == 0:
-        try:
-            return to_engine(value)
-        except (TypeError, ValueError) as error:
-            raise ExecutionError(f"input {arg.name!r}: {error}; the model takes {arg}") from error
+        return to_engine(_nested(arg, arg.type, value))
     array = fitting(arg, value)
     if arg.dims == () and array.size == 1:
         # One element is taken for a scalar, whatever its rank.
@@ -92,6 +112,28 @@ def _engine_value(arg: NodeArg, value: object, sizes: dict[str, tuple[int, str]]
     if arg.dims is not None:
         _check_dims(arg, array, sizes)
     return to_engine(array)
+
+
+def _nested(arg: NodeArg, type_: str, value: object) -> object:
+    """A sequence or an optional, its tensors of the types that the model says."""
+    kind, _, inner = type_.removesuffix(")").partition("(")
+    if kind == "optional":
+        return None if value is None else _nested(arg, inner, value)
+    if kind == "seq":
+        if not isinstance(value, list | tuple):
+            raise ExecutionError(f"input {arg.name!r}: the model takes {arg}, not a {type(value).__name__}")
+        return [_nested(arg, inner, item) for item in value]
+    if type_ in _NUMBERS:
+        return fitting(NodeArg(arg.name, type_, None), value)
+    # The model does not say.
+    return fitting(NodeArg(arg.name, f"tensor({NAMES[_number_in(arg, value)]})", None), value)
+
+
+def _number_in(arg: NodeArg, value: object) -> int:
+    try:
+        return number_of(np.asarray(value))
+    except (TypeError, ValueError) as error:
+        raise ExecutionError(f"input {arg.name!r}: {error}") from error
 
 
 def _array_of(arg: NodeArg, value: object) -> Array:
@@ -123,7 +165,3 @@ def _check_dims(arg: NodeArg, array: Array, sizes: dict[str, tuple[int, str]]) -
 def _misfit(arg: NodeArg, array: Array, why: str = "") -> ExecutionError:
     found = NodeArg(arg.name, f"tensor({NAMES[number_of(array)]})", tuple(array.shape))
     return ExecutionError(f"input {arg.name!r}: the model takes {arg}, not {found}{why}", value=arg.name)
-
-
-def _taken(inputs: Sequence[NodeArg]) -> str:
-    return f"the model takes {', '.join(arg.name for arg in inputs) or 'no inputs'}"

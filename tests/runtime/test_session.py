@@ -90,6 +90,25 @@ def test_feeds_that_do_not_fit(feeds: dict[str, object], message: str, engine: s
     assert session.run(None, {"x": ones(0, 4)})[0].shape == (0, 4)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sequences_and_optionals_are_checked_inside(engine: str) -> None:
+    graph = "g (seq(float[N]) x, optional(float[N]) o) => (float[M] y, bool b) { i = Constant<value_int = 1>() y = SequenceAt(x, i) b = OptionalHasElement(o) }"
+    session = InferenceSession(models.from_text(graph, opset=18), engine=engine)
+    y, b = session.run(None, {"x": [ones(2), ones(3)], "o": None})
+    assert np.asarray(y).tolist() == [1, 1, 1]
+    assert not b
+    assert session.run(["b"], {"x": ([1, 2], [3]), "o": [1.5]})[0]
+    for feeds, message in (
+        ({"x": [ones(2), np.ones(3, np.int8)], "o": None}, "takes tensor(float), not tensor(int8) [3]"),
+        ({"x": ones(2), "o": None}, "takes seq(tensor(float)), not a ndarray"),
+        ({"x": [None], "o": None}, "None is no tensor"),
+        ({"x": [], "o": np.ones(2)}, "takes tensor(float), not tensor(double) [2]"),
+    ):
+        with pytest.raises(ExecutionError) as caught:
+            session.run(None, feeds)
+        assert message in str(caught.value)
+
+
 def test_dims_of_one_name_are_equal() -> None:
     session = InferenceSession(
         models.from_text("g (float[N] a, float[N] b) => (float[N] c) { c = Add(a, b) }")
