@@ -164,6 +164,10 @@ class QuantTable:
         found["operators"] = {name: _operator_json(plan) for name, plan in self.operators.items()}
         return found, arrays
 
+    def __str__(self) -> str:
+        """Short: pipelines that have a table as an option are printed."""
+        return f"of-{self.model.sha256[:12]}"
+
     def check_model(self, sha256: str) -> None:
         """Make sure that the table is for the model with this hash.
 

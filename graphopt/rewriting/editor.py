@@ -242,14 +242,25 @@ class Editor:
 
     def insert(self, node: ir.Node, before: ir.Node) -> None:
         """Put one node (with its bodies) into the graph of another, before it."""
+        self._named(node)
         graph = before.graph
         assert graph is not None
+        graph.insert_before(before, node)
+        self._enter(node)
+
+    def insert_after(self, node: ir.Node, after: ir.Node) -> None:
+        """Put one node (with its bodies) into the graph of another, right behind it."""
+        self._named(node)
+        graph = after.graph
+        assert graph is not None
+        graph.insert_after(after, node)
+        self._enter(node)
+
+    def _named(self, node: ir.Node) -> None:
         # Named here: the graph itself would give names that other scopes may have.
         node.name = node.name or self.names.unique(node.op_type)
         for output in node.outputs:
             output.name = output.name or self.names.unique(f"{node.name}_out")
-        graph.insert_before(before, node)
-        self._enter(node)
 
     def move(self, node: ir.Node, before: ir.Node) -> None:
         """Take a node out of its graph and put it before another one, there or in another graph."""

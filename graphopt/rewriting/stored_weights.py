@@ -66,7 +66,7 @@ class StoredWeights:
             codes = self._codes(weight, grid, home)
             numbers = self._dequantized(codes, grid, home[0], home)
             self.editor.take_over(value, numbers)
-        self._drop(value)
+        self.drop(value)
 
     def constant(self, array: np.ndarray, name: str, graph: ir.Graph) -> ir.Value:
         """An initializer of a graph; equal ones are one."""
@@ -78,7 +78,7 @@ class StoredWeights:
     def _store_table(self, weight: Weight, grid: Grid, users: Sequence[Weight]) -> None:
         home = _home(weight.value)
         codes = self._codes(weight, grid, home)
-        scale = self.constant(grid.scale, f"{weight.value.name}_scale", home)
+        scale = self.constant(grid.scale, "scale", home)
         for user in users:
             draft = Draft(self.editor, user.node)
             with building(draft):
@@ -90,7 +90,7 @@ class StoredWeights:
                 draft.replace(user.node.outputs[0], numbers)
             self.editor.commit(draft, None)
 
-    def _drop(self, value: ir.Value) -> None:
+    def drop(self, value: ir.Value) -> None:
         """Take a weight out that nothing uses any more."""
         producer = value.producer()
         if value.uses() or value.is_graph_output():
@@ -118,16 +118,16 @@ class StoredWeights:
 
     def _dequantized(self, codes: ir.Value, grid: Grid, before: ir.Node, graph: ir.Graph) -> ir.Value:
         """The numbers that codes stand for; symmetric ones need no zero point."""
-        inputs = [codes, self.constant(grid.scale, f"{codes.name}_scale", graph)]
+        inputs = [codes, self.constant(grid.scale, "scale", graph)]
         if grid.zero_point.any():
-            inputs.append(self.constant(grid.zero_point, f"{codes.name}_zero", graph))
+            inputs.append(self.constant(grid.zero_point, "zero", graph))
         attributes = [] if grid.axis is None else [ir.AttrInt64("axis", grid.axis)]
         if grid.block_size:
             attributes.append(ir.AttrInt64("block_size", grid.block_size))
         node = ir.Node(
             "", "DequantizeLinear", inputs, attributes, name=self.editor.names.unique(f"{codes.name}/DQ")
         )
-        node.outputs[0].name = self.editor.names.unique(f"{codes.name}_numbers")
+        node.outputs[0].name = self.editor.names.unique("weight")
         node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
         node.outputs[0].shape = codes.shape
         self.editor.insert(node, before)

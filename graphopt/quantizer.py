@@ -1,0 +1,200 @@
+"""quantize(): optimize -> calibrate -> plan -> apply -> measure -> report.
+
+The stages are functions of `graphopt.quantization`, each usable alone; this is the one place that knows their
+order. With data a quant table is made and applied; without, a table is applied that was made, and perhaps
+edited, before; or weights alone are stored as integers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphopt import __version__, targets
+from graphopt.compiler import optimize
+from graphopt.errors import ModelError, UsageError
+from graphopt.ir import scopes
+from graphopt.ir.quant_table import CalibrationNote, ModelIdentity, QuantTable
+from graphopt.ir.scoped_names import name_nodes
+from graphopt.ir.verifier import verify as verify_structure
+from graphopt.quantization import planning
+from graphopt.quantization.calibration import calibrate
+from graphopt.quantization.loss import Loss, measure
+from graphopt.quantization.observers import Method
+from graphopt.quantization.samples import samples_of
+from graphopt.reporting.quantization import QuantizationReport, WeightBits
+from graphopt.rewriting import Driver, Editor, registry
+from graphopt.rewriting import pipeline as pipelines
+from graphopt.rewriting.opsets import OpsetPolicy
+from graphopt.rewriting.pipeline import Group, Pipeline
+
+if TYPE_CHECKING:
+    from graphopt.rewriting import Pass
+
+__all__ = ["Quantized", "quantize"]
+
+Array = npt.NDArray[np.generic]
+Data = Path | str | Sequence[Mapping[str, Array]]
+Progress = Callable[[str], None]
+
+TARGET = "onnx"
+# A scale for each output came with 13, blocks of 4 bits with 21.
+OPSET, OPSET_OF_BLOCKS = 13, 21
+# Loss is measured on so many of the samples.
+LOSS_SAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What `quantize` gives.
+
+    Attributes:
+        model: The quantized model.
+        table: What was applied; None where weights alone were stored.
+        report: What happened; bytes on disk are known once it is saved.
+    """
+
+    model: ir.Model
+    table: QuantTable | None
+    report: QuantizationReport
+
+
+def quantize(
+    model: str | Path,
+    *,
+    data: Data | None = None,
+    table: QuantTable | None = None,
+    weights_only: Literal["int8", "int4"] | None = None,
+    observer: Method = "minmax",
+    verify: bool = True,
+    verify_seconds: float = 10.0,
+    progress: Progress | None = None,
+) -> Quantized:
+    """Quantize a float model; just one of `data`, `table` and `weights_only` is given.
+
+    Args:
+        model: An .onnx file.
+        data: Samples to calibrate on: an .npz file, a folder of .npz or .npy files, or feeds.
+        table: A quant table of this model.
+        weights_only: Store weights in so many bits, compute floats.
+        observer: How ranges are chosen from what samples made of values.
+        verify: Whether what the optimizer makes of the model first is compared with it.
+        verify_seconds: Time limit of that.
+        progress: Called with a few words whenever a new part begins.
+
+    Raises:
+        UsageError: The arguments, the samples or the table are wrong.
+        ModelError: The input can't be taken.
+        MismatchError: As `optimize`.
+    """
+    if sum(x is not None for x in (data, table, weights_only)) != 1:
+        raise UsageError("quantize takes samples, or a quant table, or weights alone: one of them")
+    start = time.perf_counter()
+    tell = progress or (lambda _: None)
+    path = Path(model)
+    text = str(pipelines.default(2, TARGET)) if table is None or not table.model.pipeline else ""
+    text = text or (table.model.pipeline if table is not None else "")
+    digest = _sha256(path)
+    if table is not None:
+        table.check_model(digest)
+    optimized = optimize(
+        path, target=TARGET, passes=text, verify=verify, verify_seconds=verify_seconds, progress=progress
+    )
+    prepared = optimized.model
+    warnings = list(optimized.report.warnings)
+    _raise_opset(prepared, OPSET_OF_BLOCKS if weights_only == "int4" else OPSET)
+    name_nodes(prepared)
+    loss: Loss | None = None
+    if data is not None:
+        tell("calibrate")
+        table, unobserved = _calibrated(prepared, data, observer, digest, text, tell)
+        warnings += unobserved
+    tell("apply")
+    step = registry.find("compress-weights")(bits=4 if weights_only == "int4" else 8)  # type: ignore[call-arg]
+    if table is not None:
+        step = registry.find("insert-qdq")(table=table)  # type: ignore[call-arg]
+    result = _applied(prepared, step)
+    if not any(node.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for node in graph):
+        raise ModelError(
+            f"{path.name}: nothing in it can be quantized",
+            hint="weights must be constant, of float32 and large",
+        )
+    if data is not None:
+        tell("measure")
+        loss = measure(prepared, result, samples_of(data, prepared), LOSS_SAMPLES)
+    report = QuantizationReport.of(
+        path=path,
+        mode=weights_only or "static",
+        before=prepared,
+        after=result,
+        weights=WeightBits.of(prepared, result),
+        table=table,
+        loss=loss,
+        warnings=tuple(warnings),
+        seconds=time.perf_counter() - start,
+    )
+    return Quantized(result, table, report)
+
+
+def _calibrated(
+    model: ir.Model, data: Data, observer: Method, digest: str, pipeline: str, tell: Progress
+) -> tuple[QuantTable, list[str]]:
+    """A table from samples, and what there is to warn of."""
+    found = planning.candidates(model)
+    names = planning.values_to_observe(found)
+    seen = calibrate(model, names, samples_of(data, model), lambda count: tell(f"calibrate: {count} samples"))
+    tensors, operators = planning.plan(found, seen, observer)
+    identity = ModelIdentity(
+        digest, model.graph.opset_imports.get("", 1), pipeline, f"graphopt {__version__}"
+    )
+    warnings = [
+        f"{name}: {o.not_finite} values that are no finite numbers were left out"
+        for name, o in seen.observers.items()
+        if o.not_finite
+    ]
+    warnings += [
+        f"{name}: {plan.reason}; its weight alone is stored in 8 bits"
+        for name, plan in operators.items()
+        if plan.reason and plan.mode == "weight_only"
+    ]
+    return QuantTable(identity, tensors, operators, CalibrationNote(seen.samples, observer)), warnings
+
+
+def _applied(prepared: ir.Model, step: Pass) -> ir.Model:
+    """A copy of a model with one pass applied."""
+    target = targets.find(TARGET)
+    editor = Editor(prepared.clone(), target=target, opset_policy=OpsetPolicy("keep", target))
+    Driver(editor, strict=True).run(Pipeline((Group((step,)),)))
+    verify_structure(editor.model)
+    editor.model.meta.update(prepared.meta)
+    return editor.model
+
+
+def _raise_opset(model: ir.Model, needed: int) -> None:
+    from graphopt.ir import opset_conversion
+
+    current = model.graph.opset_imports.get("", 1)
+    if current >= needed:
+        return
+    blockers = opset_conversion.can_convert(model, needed)
+    if blockers:
+        raise ModelError(
+            f"opset {needed} is needed, and the model at {current} can't be converted: {blockers[0]}"
+        )
+    opset_conversion.convert(model, needed)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror or error}") from error

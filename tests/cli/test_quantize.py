@@ -1,0 +1,161 @@
+"""`graphopt quantize`: with samples, with a table, with weights alone; bad input in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+RNG = np.random.default_rng(0)
+TEXT = """<ir_version: 8, opset_import: ["": 17]>
+g (float[N,64] x) => (float[N,32] y) {
+    h = MatMul(x, w)  k = Add(h, b)  r = Relu(k)  s = MatMul(r, v)  y = Softmax(s)
+}"""
+WEIGHTS = {
+    "w": RNG.standard_normal((64, 64)).astype(np.float32) / 8,
+    "b": RNG.standard_normal(64).astype(np.float32),
+    "v": RNG.standard_normal((64, 32)).astype(np.float32) / 8,
+}
+
+
+def graphopt(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "graphopt", "quantize", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    proto = onnx.parser.parse_model(TEXT)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in WEIGHTS.items())
+    onnx.save(proto, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "calib"
+    folder.mkdir()
+    for i in range(4):
+        np.savez(folder / f"{i}.npz", x=RNG.standard_normal((100 * i, 64)).astype(np.float32))
+    return folder
+
+
+def types(path: Path) -> list[str]:
+    onnx.checker.check_model(path, full_check=True)
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def answer(path: Path, x: np.ndarray) -> np.ndarray:
+    return ort.InferenceSession(str(path)).run(None, {"x": x})[0]
+
+
+def test_with_samples(model: Path, data: Path, tmp_path: Path) -> None:
+    table, report = tmp_path / "quant.json", tmp_path / "report.json"
+    before = model.read_bytes()
+    done = graphopt(model, "--data", data, "--table", table, "--report", report)
+    result = tmp_path / "model.int8.onnx"
+    assert model.read_bytes() == before
+    assert types(result).count("QuantizeLinear") == 2
+    assert f"written to {result}" in done.stdout
+    found = json.loads(report.read_text())
+    assert found["bytes"] == {"before": len(before), "after": result.stat().st_size}
+    assert found["modes"] == {"int8": 2}
+    assert found["calibration"] == {"samples": 4}
+    assert 3 < found["weights"]["theoretical_ratio"] < 4
+    assert 20 < found["loss"]["sqnr_db"] < 60
+    assert 0 <= found["loss"]["agreement"] <= 1
+    x = RNG.standard_normal((50, 64)).astype(np.float32)
+    first, second = answer(model, x), answer(result, x)
+    assert 0 < np.abs(first - second).max() < 0.1
+    assert (first.argmax(1) == second.argmax(1)).mean() > 0.9
+
+
+def test_a_table_is_applied_again_without_data(model: Path, data: Path, tmp_path: Path) -> None:
+    table, again = tmp_path / "quant.json", tmp_path / "again.onnx"
+    graphopt(model, "--data", data, "--table", table, "-o", tmp_path / "first.onnx", "--quiet")
+    written = table.read_bytes()
+    done = graphopt(model, "--table", table, "-o", again, "--quiet")
+    assert done.stdout == done.stderr == ""
+    assert again.read_bytes() == (tmp_path / "first.onnx").read_bytes()
+    assert table.read_bytes() == written
+    # Edited by hand: one operator keeps floats.
+    found = json.loads(written)
+    name = sorted(found["operators"])[0]
+    found["operators"][name] = {"mode": "float", "reason": "by hand"}
+    table.write_text(json.dumps(found))
+    graphopt(model, "--table", table, "-o", again)
+    assert types(again).count("QuantizeLinear") == 1
+    assert again.stat().st_size > (tmp_path / "first.onnx").stat().st_size
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+def test_weights_alone(model: Path, tmp_path: Path, bits: str) -> None:
+    graphopt(model, "--weights-only", bits)
+    result = tmp_path / f"model.{bits}.onnx"
+    assert "QuantizeLinear" not in types(result)
+    assert types(result).count("DequantizeLinear") == 2
+    x = RNG.standard_normal((5, 64)).astype(np.float32)
+    assert np.abs(answer(model, x) - answer(result, x)).max() < (0.05 if bits == "int8" else 0.4)
+    assert result.stat().st_size < model.stat().st_size / (2.5 if bits == "int8" else 3.5)
+
+
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "kl", "mse"])
+def test_observers(model: Path, data: Path, tmp_path: Path, observer: str) -> None:
+    done = graphopt(model, "--data", data, "--observer", observer, "--no-verify", "--json")
+    assert json.loads(done.stdout)["loss"]["sqnr_db"] > 20
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_wrong_usage(model: Path, data: Path, tmp_path: Path) -> None:
+    assert "give samples" in graphopt(model, code=2).stderr
+    assert "takes neither" in graphopt(model, "--weights-only", "int8", "--data", data, code=2).stderr
+    assert "not a folder" in graphopt(tmp_path, "--weights-only", "int8", code=2).stderr
+    assert "no quant table there" in graphopt(model, "--table", tmp_path / "none.json", code=2).stderr
+
+
+def test_bad_samples_leave_nothing_behind(model: Path, tmp_path: Path) -> None:
+    empty, wrong = tmp_path / "empty", tmp_path / "wrong.npz"
+    empty.mkdir()
+    np.savez(wrong, x=np.full((2, 64), np.nan, np.float32))
+    table = tmp_path / "quant.json"
+    for data, message in ((empty, "no samples there"), (wrong, "x has NaN or infinities in it")):
+        done = graphopt(model, "--data", data, "--table", table, code=2)
+        assert message in done.stderr and done.stderr.count("\n") == 1
+    assert not table.exists() and not (tmp_path / "model.int8.onnx").exists()
+
+
+def test_a_table_for_another_model(model: Path, data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "quant.json"
+    graphopt(model, "--data", data, "--table", table, "--quiet")
+    found = json.loads(table.read_text())
+    proto = onnx.load(model)
+    proto.doc_string = "another"
+    onnx.save(proto, model)
+    assert "for another model" in graphopt(model, "--table", table, code=2).stderr
+    found["model"]["sha256"] = __import__("hashlib").sha256(model.read_bytes()).hexdigest()
+    found["tensors"]["lost"] = {"type": "uint8", "scale": 1}
+    table.write_text(json.dumps(found))
+    done = graphopt(model, "--table", table, "-o", tmp_path / "out.onnx", code=2)
+    assert "names tensor 'lost', which the model does not have" in done.stderr
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_nothing_to_quantize(tmp_path: Path) -> None:
+    path = tmp_path / "plain.onnx"
+    onnx.save(
+        onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) { y = Neg(x) }'
+        ),
+        path,
+    )
+    assert "nothing in it can be quantized" in graphopt(path, "--weights-only", "int8", code=3).stderr
+    assert not (tmp_path / "plain.int8.onnx").exists()
+    assert "can't be read" in graphopt(tmp_path / "none.onnx", "--weights-only", "int8", code=3).stderr

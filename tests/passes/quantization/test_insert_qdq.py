@@ -1,0 +1,222 @@
+"""What a quant table names becomes pairs of Q and DQ, in every scope; what it names wrongly is an error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from graphopt import targets
+from graphopt.errors import UsageError
+from graphopt.ir import quant_table
+from graphopt.ir.quant_table import ModelIdentity, OperatorPlan, QuantTable, TensorPlan
+from graphopt.ir.quantizing import Grid, asymmetric, channel_grid, dequantized, quantized
+from graphopt.ir.verifier import verify
+from graphopt.rewriting import Driver, Editor, registry
+from graphopt.rewriting.pipeline import Group, Pipeline, parse
+
+RNG = np.random.default_rng(0)
+W = RNG.standard_normal((64, 32)).astype(np.float32)
+V = RNG.standard_normal((32, 64)).astype(np.float32)
+U8 = ir.DataType.UINT8
+
+
+def model(text: str, opset: int = 21, **weights: np.ndarray) -> ir.Model:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]>\n{text}')
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in weights.items())
+    return ir.from_proto(proto)
+
+
+def activation(low: float, high: float) -> TensorPlan:
+    scale, zero = asymmetric(low, high, U8)
+    return TensorPlan(Grid(U8, np.asarray(scale, np.float32), np.asarray(zero, np.uint8)))
+
+
+def weight(array: np.ndarray, axis: int = 1) -> TensorPlan:
+    return TensorPlan(channel_grid(array, axis), "weight")
+
+
+def table(tensors: dict[str, TensorPlan], operators: dict[str, OperatorPlan]) -> QuantTable:
+    return QuantTable(ModelIdentity("0" * 64, 21), tensors, operators)
+
+
+def applied(source: ir.Model, given: QuantTable) -> ir.Model:
+    editor = Editor(source.clone(), target=targets.find("onnx"))
+    made = registry.find("insert-qdq")(table=given)  # type: ignore[call-arg]
+    Driver(editor, strict=True).run(Pipeline((Group((made,)),)))
+    verify(editor.model)
+    onnx.checker.check_model(ir.to_proto(editor.model), full_check=True)
+    return editor.model
+
+
+def answers(found: ir.Model, fused: bool = False, **feeds: np.ndarray) -> list[np.ndarray]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if not fused:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(ir.to_proto(found).SerializeToString(), options).run(None, feeds)
+
+
+def fused_operators(found: ir.Model, path: Path) -> list[str]:
+    """What onnxruntime makes of a model, bodies included."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path)
+    ort.InferenceSession(ir.to_proto(found).SerializeToString(), options)
+    pending, types = [onnx.load(path).graph], []
+    while pending:
+        for node in pending.pop().node:
+            types.append(node.op_type)
+            pending += [a.g for a in node.attribute if a.HasField("g")]
+    return types
+
+
+def types(graph: ir.Graph) -> list[str]:
+    return [node.op_type for node in graph]
+
+
+def near(array: np.ndarray, plan: TensorPlan) -> np.ndarray:
+    return dequantized(quantized(array, plan.grid), plan.grid)
+
+
+MATMUL = "g (float[N,64] x) => (float[N,32] y) { [mul] y = MatMul(x, w) }"
+X = RNG.standard_normal((5, 64)).astype(np.float32)
+
+
+def test_a_product(tmp_path: Path) -> None:
+    tensors = {"x": activation(-3, 4), "w": weight(W)}
+    found = applied(model(MATMUL, w=W), table(tensors, {"mul": OperatorPlan("int8", inputs=("x",))}))
+    assert sorted(types(found.graph)) == ["DequantizeLinear", "DequantizeLinear", "MatMul", "QuantizeLinear"]
+    [y] = answers(found, x=X)
+    np.testing.assert_allclose(y, near(X, tensors["x"]) @ near(W, tensors["w"]), rtol=1e-4, atol=1e-4)
+    assert fused_operators(found, tmp_path / "o.onnx") == ["QuantizeLinear", "MatMulIntegerToFloat"]
+    assert answers(found, fused=True, x=X[:0])[0].shape == (0, 32)
+
+
+def test_one_quantize_for_all_that_take_a_value() -> None:
+    text = "g (float[N,64] x) => (float[N,32] y, float[N,32] z, float[N,64] u) { [a] y = MatMul(x, w)  [b] z = MatMul(x, v)  u = Neg(x) }"
+    tensors = {"x": activation(-3, 4), "w": weight(W), "v": weight(W + 1)}
+    plan = OperatorPlan("int8", inputs=("x",))
+    found = applied(model(text, w=W, v=W + 1), table(tensors, {"a": plan, "b": plan}))
+    assert types(found.graph).count("QuantizeLinear") == 1
+    assert types(found.graph).count("DequantizeLinear") == 3
+    # What is not named takes the value itself.
+    np.testing.assert_array_equal(answers(found, x=X)[2], -X)
+
+
+CONV = """g (float[1,8,9,9] x) => (float[1,4,5,5] z) {
+    [one] h = Conv(x, w, b)  r = Relu(h)  [two] z = Conv(r, v) }"""
+
+
+def test_convolutions_between_quantized_values(tmp_path: Path) -> None:
+    w = RNG.standard_normal((16, 8, 3, 3)).astype(np.float32)
+    v = RNG.standard_normal((4, 16, 3, 3)).astype(np.float32)
+    b = RNG.standard_normal(16).astype(np.float32)
+    tensors = {
+        "x": activation(-3, 3),
+        "r": activation(0, 80),
+        "z": activation(-400, 400),
+        "w": weight(w, 0),
+        "v": weight(v, 0),
+    }
+    operators = {
+        "one": OperatorPlan("int8", inputs=("x",), outputs=("r",)),
+        "two": OperatorPlan("int8", inputs=("r",), outputs=("z",)),
+    }
+    source = model(CONV, w=w, v=v, b=b)
+    found = applied(source, table(tensors, operators))
+    assert found.graph.outputs[0].name == "z"
+    assert types(found.graph).count("QuantizeLinear") == 3
+    assert [v.const_value.dtype for v in found.graph.initializers.values() if v.const_value].count(
+        ir.DataType.INT32
+    ) == 1
+    fused = fused_operators(found, tmp_path / "o.onnx")
+    assert fused.count("QLinearConv") == 2 and "Conv" not in fused and "Relu" not in fused
+    x = RNG.uniform(-3, 3, (1, 8, 9, 9)).astype(np.float32)
+    [y], [z] = answers(source, x=x), answers(found, x=x)
+    assert 0 < np.abs(y - z).max() < 0.05 * np.abs(y).max()
+
+
+LOOP = """g (int64 n, float[2,64] x) => (float[2,64] y) {
+    t = Constant <value = bool {1}> ()
+    k = Abs(x)
+    [rep] y = Loop (n, t, x) <body = b (int64 i, bool c, float[2,64] a) => (bool c2, float[2,64] a2) {
+        c2 = Identity(c)  [in] h = MatMul(a, w)  r = Tanh(h)  [out] p = MatMul(r, v)  [far] q = MatMul(k, u)
+        e = Tanh(q)  s = Mul(p, e)  a2 = Tanh(s)
+    }>
+}"""
+
+
+def test_bodies(tmp_path: Path) -> None:
+    u = RNG.standard_normal((64, 64)).astype(np.float32) / 8
+    w, v = W / 8, V / 8
+    tensors = {
+        "rep:body/a": activation(-1, 1),
+        "rep:body/r": activation(-1, 1),
+        "k": activation(0, 4),
+        "w": weight(w),
+        "v": weight(v),
+        "u": weight(u),
+    }
+    operators = {
+        "rep:body/in": OperatorPlan("int8", inputs=("rep:body/a",)),
+        "rep:body/out": OperatorPlan("int8", inputs=("rep:body/r",)),
+        "rep:body/far": OperatorPlan("int8", inputs=("k",)),
+    }
+    source = model(LOOP, w=w, v=v, u=u)
+    found = applied(source, table(tensors, operators))
+    # What a body captures is quantized once, outside of it.
+    assert types(found.graph).count("QuantizeLinear") == 1
+    assert "DequantizeLinear" not in types(found.graph)
+    [loop] = [node for node in found.graph if node.op_type == "Loop"]
+    assert types(loop.attributes["body"].as_graph()).count("QuantizeLinear") == 2
+    assert fused_operators(found, tmp_path / "o.onnx").count("MatMulIntegerToFloat") == 3
+    x = RNG.uniform(-1, 1, (2, 64)).astype(np.float32)
+    for trips in (0, 1, 4):
+        [y], [z] = (answers(m, n=np.array(trips), x=x) for m in (source, found))
+        assert np.abs(y - z).mean() < 0.05
+
+
+def test_weights_alone() -> None:
+    found = applied(model(MATMUL, w=W), table({"w": weight(W)}, {"mul": OperatorPlan("weight_only")}))
+    assert types(found.graph) == ["DequantizeLinear", "MatMul"]
+    untouched = applied(model(MATMUL, w=W), table({"w": weight(W)}, {"mul": OperatorPlan("float")}))
+    assert types(untouched.graph) == ["MatMul"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "operators", "message"),
+    [
+        ({"lost": activation(0, 1)}, {}, "names tensor 'lost', which the model does not have"),
+        ({}, {"lost": OperatorPlan("float")}, "names operator 'lost', which the model does not have"),
+        ({}, {"mul": OperatorPlan("int8", inputs=("y",))}, "'mul' take 'y', which it does not"),
+        ({}, {"mul": OperatorPlan("int8", inputs=("x",))}, "takes 'x', and no tensor of that name"),
+        ({}, {"mul": OperatorPlan("int8", outputs=("x",))}, "an output 'x', which no operator makes"),
+    ],
+)
+def test_slips_of_the_pen(
+    tensors: dict[str, TensorPlan], operators: dict[str, OperatorPlan], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        applied(model(MATMUL, w=W), table(tensors, operators))
+
+
+def test_a_table_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "q.json"
+    given = table({"x": activation(-3, 4), "w": weight(W)}, {"mul": OperatorPlan("int8", inputs=("x",))})
+    quant_table.write(given, path)
+    editor = Editor(model(MATMUL, w=W), target=targets.find("onnx"))
+    Driver(editor, strict=True).run(parse(f"insert-qdq{{table={path}}}"))
+    direct = applied(model(MATMUL, w=W), replace(given))
+    assert answers(editor.model, x=X)[0].tobytes() == answers(direct, x=X)[0].tobytes()
+
+
+def test_no_table() -> None:
+    editor = Editor(model(MATMUL, w=W), target=targets.find("onnx"))
+    with pytest.raises(UsageError, match="no quant table there"):
+        Driver(editor, strict=True).run(parse("insert-qdq{table=none.json}"))
