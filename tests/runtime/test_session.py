@@ -319,3 +319,37 @@ def test_the_python_engine_warns_once_where_it_is_not_asked_for(monkeypatch: pyt
         warnings.simplefilter("error")
         session.run(None, {"x": ones(1, 4)})
         InferenceSession(models.from_text(models.CHAIN), engine="python")
+
+
+def test_taps_of_several_threads_do_not_mix() -> None:
+    session = InferenceSession(models.loop(), keep=["repeat:body/sum"], threads=2)
+
+    def work(number: int) -> None:
+        seen: list[float] = []
+        for _ in range(20):
+            session.run(
+                None,
+                {"x": ones(3) * number, "n": 4},
+                tap=lambda name, iteration, value: seen.append(float(np.asarray(value)[iteration[0] % 3])),
+            )
+        assert seen == [number * k for k in (2, 3, 4, 5)] * 20
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, n) for n in range(1, 7)]:
+            done.result()
+
+
+def test_the_reference_implementation_is_called_from_several_threads() -> None:
+    graph = "g (float[N,2,2] x) => (float[N] y) { a = Exp(x) d = Det(a) y = Neg(d) }"
+    session = InferenceSession(models.from_text(graph))
+    x = np.random.default_rng(0).standard_normal((6, 2, 2)).astype(np.float32)
+    expected = -np.linalg.det(np.exp(x))
+
+    def work() -> None:
+        for _ in range(20):
+            (y,) = session.run(None, {"x": x})
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(work) for _ in range(6)]:
+            done.result()
