@@ -51,7 +51,7 @@ int64_t integer_at(const Tensor& t, int64_t i) {
     case DType::kUint8: case DType::kBool: return t.as<uint8_t>()[at];
     case DType::kFloat: return static_cast<int64_t>(t.as<float>()[at]);
     case DType::kDouble: return static_cast<int64_t>(t.as<double>()[at]);
-    default: fail("a size of element type %d", static_cast<int>(t.dtype));
+    default: fail("a size is %s", described(t).c_str());
   }
 }
 
@@ -84,7 +84,7 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& cal
     // One element is taken for a scalar, whatever its rank.
     if (value.is_tensor() && info.rank == 0 && value.tensor.count() == 1) value.tensor.rank = 0;
     if (value.is_tensor() && info.dtype != DType::kUndefined && info.dtype != value.tensor.dtype)
-      fail("input '%s': element type %d, wanted %d", name_of(frame, reg), static_cast<int>(value.tensor.dtype), static_cast<int>(info.dtype));
+      fail("input '%s' is %s, wanted %s", name_of(frame, reg), described(value.tensor).c_str(), graphopt::name_of(info.dtype));
     if (value.is_tensor() && info.rank >= 0 && info.rank != value.tensor.rank)
       fail("input '%s': rank %d, wanted %d", name_of(frame, reg), value.tensor.rank, info.rank);
     frame.values[static_cast<size_t>(reg)] = std::move(inputs[i]);

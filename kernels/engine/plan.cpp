@@ -11,15 +11,6 @@ namespace {
 
 constexpr int64_t kAlign = 64;
 
-const char* name_of(DType dtype) {
-  static const char* const kNames[] = {"?", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool",
-                                       "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16",
-                                       "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4",
-                                       "float4e2m1", "float8e8m0", "uint2", "int2"};
-  const auto i = static_cast<size_t>(dtype);
-  return i < sizeof kNames / sizeof kNames[0] ? kNames[i] : "?";
-}
-
 void append(std::string& text, const Tensor* t) {
   if (t == nullptr) {
     text += " -";
@@ -33,6 +24,15 @@ size_t index_of(const SegmentInfo& segment, int32_t reg) {
 }
 
 }  // namespace
+
+const char* name_of(DType dtype) {
+  static const char* const kNames[] = {"?", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool",
+                                       "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16",
+                                       "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4",
+                                       "float4e2m1", "float8e8m0", "uint2", "int2"};
+  const auto i = static_cast<size_t>(dtype);
+  return i < sizeof kNames / sizeof kNames[0] ? kNames[i] : "?";
+}
 
 std::string described(const Tensor& t) {
   std::string text = name_of(t.dtype);

@@ -65,6 +65,8 @@ Instr prepare_instruction(const ProgramInfo& program, const InstructionInfo& inf
 [[noreturn]] void blame(const ProgramInfo& program, const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes,
                         const std::string& text);
 
+// "float32"
+const char* name_of(DType dtype);
 // "float32[2,3]"
 std::string described(const Tensor& tensor);
 
