@@ -27,6 +27,20 @@ struct Params {
   int64_t x_step = 0, y_step = 0;
 };
 
+// Exponentials are kept in y: in float16 they are rounded to it, and so is their sum, as the standard's body has it (Exp,
+// ReduceSum, Div); bfloat16 has too few digits for that.
+template <bool kLog, class T>
+constexpr bool kKeep = !kLog && !std::is_same_v<T, bf16>;
+
+template <bool kLog, class T>
+float rounded(float sum) {
+  if constexpr (kLog || !std::is_same_v<T, f16>) return sum;
+  constexpr float kLargest = 65504;
+  f16 half;
+  from_float(sum, half);
+  return sum <= kLargest ? to_float(half) : sum;
+}
+
 // Where x has a NaN it reaches the sum, if not the maximum, and from there the whole row.
 template <bool kLog, class T>
 void softmax_row(const T* x, T* y, int64_t n) {
@@ -40,29 +54,35 @@ void softmax_row(const T* x, T* y, int64_t n) {
   for (; at < whole; at += kLanes) top[0] = max(top[0], load(x + at));
   if (rest) top[1] = max(top[1], first_lanes(load_first(x + whole, rest), rest, lowest));
   const vf m = broadcast(max_of(max(max(top[0], top[1]), max(top[2], top[3]))));
-  constexpr bool kKeep = !kLog && std::is_same_v<T, float>;  // 16 bits would round the exponentials once more
+  constexpr bool keeps = kKeep<kLog, T>;
   vf sum{};
   for (int64_t block = 0; block < whole; block += kBlock * kLanes) {
     vf part{};
     for (int64_t i = block; i < std::min(block + kBlock * kLanes, whole); i += kLanes) {
-      const vf e = exp(load(x + i) - m);
+      vf e = exp(load(x + i) - m);
+      if constexpr (keeps) {
+        store(y + i, e);
+        if constexpr (std::is_same_v<T, f16>) e = load(y + i);
+      }
       part += e;
-      if constexpr (kKeep) store(y + i, e);
     }
     sum += part;
   }
   if (rest) {
-    const vf e = exp(load_first(x + whole, rest) - m);
+    vf e = exp(load_first(x + whole, rest) - m);
+    if constexpr (keeps) {
+      store_first(y + whole, e, rest);
+      if constexpr (std::is_same_v<T, f16>) e = load_first(y + whole, rest);
+    }
     sum += first_lanes(e, rest, vf{});
-    if constexpr (kKeep) store_first(y + whole, e, rest);
   }
-  const float total = sum_of(sum);
+  const float total = rounded<kLog, T>(sum_of(sum));
   const vf scale = broadcast(kLog ? std::log(total) : 1.0f / total);
   const auto finish = [&](vf v) {
     if constexpr (kLog) return v - m - scale;
-    return kKeep ? v * scale : exp(v - m) * scale;
+    return keeps ? v * scale : exp(v - m) * scale;
   };
-  const T* from = kKeep ? y : x;
+  const T* from = keeps ? y : x;
   for (int64_t i = 0; i < whole; i += kLanes) store(y + i, finish(load(from + i)));
   if (rest) store_first(y + whole, finish(load_first(from + whole, rest)), rest);
 }
@@ -117,23 +137,28 @@ void softmax_columns(const T* x, T* y, int64_t n, int64_t x_step, int64_t y_step
   const bool whole = lanes == kLanes;
   const auto get = [&](const T* p) { return whole ? load(p) : load_first(p, lanes); };
   const auto set = [&](T* p, vf v) { whole ? store(p, v) : store_first(p, v, lanes); };
-  constexpr bool kKeep = !kLog && std::is_same_v<T, float>;
+  constexpr bool keeps = kKeep<kLog, T>;
   vf m = broadcast(kLowest), sum{};
   for (int64_t i = 0; i < n; ++i) m = max(m, get(x + i * x_step));
   for (int64_t block = 0; block < n; block += kBlock) {
     vf part{};
     for (int64_t i = block; i < std::min(block + kBlock, n); ++i) {
-      const vf e = exp(get(x + i * x_step) - m);
+      vf e = exp(get(x + i * x_step) - m);
+      if constexpr (keeps) {
+        set(y + i * y_step, e);
+        if constexpr (std::is_same_v<T, f16>) e = get(y + i * y_step);
+      }
       part += e;
-      if constexpr (kKeep) set(y + i * y_step, e);
     }
     sum += part;
   }
+  if constexpr (std::is_same_v<T, f16>)
+    for (int k = 0; k < kLanes; ++k) sum[k] = rounded<kLog, T>(sum[k]);
   vf scale = 1.0f / sum;
   if constexpr (kLog)
     for (int k = 0; k < kLanes; ++k) scale[k] = std::log(sum[k]);
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (kKeep) {
+    if constexpr (keeps) {
       set(y + i * y_step, get(y + i * y_step) * scale);
     } else {
       const vf v = get(x + i * x_step) - m;
