@@ -11,6 +11,7 @@ from graphopt.lowering.passes.epilogues import fuse_epilogues
 from graphopt.lowering.passes.layouts import settle_layouts
 from graphopt.lowering.passes.repeated import merge_repeated
 from graphopt.lowering.passes.slices import write_in_place
+from graphopt.lowering.passes.unused import drop_unused
 from graphopt.lowering.program import Module, Program
 
 __all__ = ["finish", "modules_of"]
@@ -36,6 +37,7 @@ def finish(program: Program) -> None:
         settle_layouts(module)
         write_in_place(module)
     remove_dead(program.main)
+    drop_unused(program)
 
 
 def modules_of(module: Module) -> Iterator[Module]:
