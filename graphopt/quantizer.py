@@ -73,7 +73,7 @@ def quantize(
     data: Data | None = None,
     table: QuantTable | None = None,
     weights_only: Literal["int8", "int4"] | None = None,
-    observer: Method = "minmax",
+    observer: Method = "mse",
     verify: bool = True,
     verify_seconds: float = 10.0,
     progress: Progress | None = None,

@@ -35,7 +35,7 @@ OBSERVERS = ("minmax", "percentile", "kl", "mse")
 @click.option(
     "--observer",
     type=click.Choice(OBSERVERS),
-    default="minmax",
+    default="mse",
     show_default=True,
     help="How ranges are chosen from the samples.",
 )

@@ -55,6 +55,7 @@ def command(*arguments: str) -> str:
         (command("--help"), CLICK),
         (command("--version"), CLICK),
         (command("optimize", "--help"), CLICK),
+        (command("quantize", "--help"), CLICK),
         (command("inspect", "--help"), CLICK),
         (command("diff", "--help"), CLICK),
         (command("passes", "--help"), CLICK),
