@@ -74,9 +74,16 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& cal
   const ModuleInfo& module = program_.main();
   callbacks_ = &callbacks;
   iteration_.clear();
-  Frame frame;
-  frame.module = &module;
-  frame.values.resize(module.registers.size());
+  // Kept from run to run: a thousand registers take 10 us to make.
+  auto& kept = frames_.back();
+  if (!kept) {
+    kept = std::make_unique<Frame>();
+    kept->module = &module;
+    kept->values.resize(module.registers.size());
+    for (size_t i = 0; i < module.registers.size(); ++i)
+      if (!module.registers[i].is_local) global_registers_.push_back(static_cast<int32_t>(i));
+  }
+  Frame& frame = *kept;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int32_t reg = module.inputs[i];
     const RegisterInfo& info = module.registers[static_cast<size_t>(reg)];
@@ -95,6 +102,8 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const Callbacks& cal
   for (int32_t reg : module.outputs) results.push_back(value_of(frame, reg));
   for (size_t i = 0; i < targets.size(); ++i)
     if (targets[i].data != nullptr) deliver(frame, module.outputs[i], targets[i], results[i]);
+  frame.targets.clear();
+  for (int32_t reg : global_registers_) frame.values[static_cast<size_t>(reg)].clear();
   return results;
 }
 

@@ -92,6 +92,7 @@ class Executor {
   Pool workers_;
   BufferPool buffers_;
   std::vector<std::unique_ptr<Frame>> frames_;  // by module
+  std::vector<int32_t> global_registers_;       // of the main module, those that may have a value
   struct Plans {
     std::vector<std::unique_ptr<Plan>> all;
     Plan* last = nullptr;
