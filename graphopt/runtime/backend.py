@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep
 
+from graphopt.errors import ExecutionError
 from graphopt.runtime.session import InferenceSession
 
 __all__ = [
@@ -32,6 +33,10 @@ class Prepared(BackendRep):
         """Outputs for inputs in the model's order."""
         given = inputs if isinstance(inputs, list | tuple) else [inputs]
         names = self.session.input_names
+        if len(given) > len(names):
+            raise ExecutionError(
+                f"{len(given)} inputs are given; the model takes {', '.join(names) or 'none'}"
+            )
         return tuple(self.session.run(None, dict(zip(names, given, strict=False))))
 
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from graphopt.errors import ExecutionError
 from graphopt.runtime import backend
 from tests.runtime import models
 
@@ -18,6 +19,10 @@ def test_prepares_once_and_runs_often() -> None:
         for given in ([x], (x,), x):
             (y,) = prepared.run(given)
             np.testing.assert_allclose(y, np.exp(x), rtol=1e-6)
+    with pytest.raises(ExecutionError, match="2 inputs are given; the model takes x"):
+        prepared.run([x, x])
+    with pytest.raises(ExecutionError, match="input 'x' is missing"):
+        prepared.run([])
 
 
 @pytest.mark.parametrize("engine", ["native", "python"])
