@@ -149,9 +149,10 @@ def _calibrated(
 ) -> tuple[QuantTable, list[str]]:
     """A table from samples, and what there is to warn of."""
     found = planning.candidates(model)
-    names = planning.values_to_observe(found)
+    others = planning.between(model, found)
+    names = planning.values_to_observe(found, others)
     seen = calibrate(model, names, samples_of(data, model), lambda count: tell(f"calibrate: {count} samples"))
-    tensors, operators = planning.plan(found, seen, observer)
+    tensors, operators = planning.plan(found, seen, observer, others)
     identity = ModelIdentity(
         digest, model.graph.opset_imports.get("", 1), pipeline, f"graphopt {__version__}"
     )

@@ -2,12 +2,13 @@
 
 An operator with a weight takes its input quantized, one scale for all, and its weight with a scale for each
 output. A Conv gives its output quantized, too, behind the activation that runtimes fuse into it: without that
-onnxruntime convolves floats. What was never observed keeps floats, its weight stored in 8 bits.
+onnxruntime convolves floats. What only adds, pools or joins quantized values computes with their codes: the
+numbers between two convolutions stay codes. What was never observed keeps floats, its weight in 8 bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from graphopt.ir.scoped_names import scopes, scopes_by_graph
 from graphopt.quantization.calibration import Calibration
 from graphopt.quantization.observers import Method
 
-__all__ = ["Candidate", "candidates", "plan", "values_to_observe"]
+__all__ = ["Between", "Candidate", "between", "candidates", "plan", "values_to_observe"]
 
 # Smaller weights stay: their scales and the operators around them take what the codes save.
 SMALLEST = 1024
@@ -29,6 +30,10 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _PRODUCTS = ("MatMul", "Gemm", *_CONVOLUTIONS)
 # Activations that runtimes fuse into the convolution before them.
 _FUSED = ("Relu",)
+# Operators that runtimes have integer kernels for where inputs and output are quantized; the largest of some
+# codes is the code of the largest number only if the output has the input's scale.
+_BETWEEN = ("Add", "Concat", "AveragePool", "GlobalAveragePool", "MaxPool")
+_KEEPS_SCALE = ("MaxPool",)
 _UNOBSERVED = "its input was never seen with anything in it"
 _OTHER_AXIS = "its weight is stored along another axis for another operator"
 
@@ -50,6 +55,42 @@ class Candidate:
     weight_name: str
     input: str | None
     output: str | None
+
+
+@dataclass(frozen=True)
+class Between:
+    """An operator without a weight whose inputs are all quantized outputs of others.
+
+    Attributes:
+        name: Its scoped name.
+        inputs: Scoped names of what it takes.
+        output: Scoped name of the value that is quantized behind it.
+        keeps_scale: Whether that has the scale of the first input.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    keeps_scale: bool
+
+
+def between(model: ir.Model, found: list[Candidate]) -> list[Between]:
+    """Operators of all scopes that only quantized outputs flow into, in order."""
+    where = scopes_by_graph(model)
+    edges = {candidate.output for candidate in found if candidate.output is not None}
+    added: list[Between] = []
+    for scope, graph in scopes(model.graph):
+        for node in graph:
+            if node.op_type not in _BETWEEN or node.domain != "" or len(node.outputs) > 1:
+                continue
+            inputs = tuple(_scoped(value, where) for value in node.inputs if value is not None)
+            if inputs and all(name in edges for name in inputs):
+                keeps_scale = node.op_type in _KEEPS_SCALE
+                output = node.outputs[0] if keeps_scale else _behind(node)
+                name = _scoped(output, where)
+                edges.add(name)
+                added.append(Between(f"{scope}{node.name}", inputs, name, keeps_scale))
+    return added
 
 
 def candidates(model: ir.Model) -> list[Candidate]:
@@ -76,14 +117,15 @@ def _weighted(model: ir.Model) -> Iterator[tuple[str, ir.Node, Weight]]:
                 yield scope, node, weight
 
 
-def values_to_observe(found: list[Candidate]) -> list[str]:
-    """Scoped names of all values that candidates take or give quantized, each once."""
+def values_to_observe(found: list[Candidate], others: Sequence[Between] = ()) -> list[str]:
+    """Scoped names of all values that operators take or give quantized, each once."""
     names = [name for c in found for name in (c.input, c.output) if name is not None]
+    names += [other.output for other in others]
     return list(dict.fromkeys(names))
 
 
 def plan(
-    found: list[Candidate], calibration: Calibration, method: Method
+    found: list[Candidate], calibration: Calibration, method: Method, others: Sequence[Between] = ()
 ) -> tuple[dict[str, TensorPlan], dict[str, OperatorPlan]]:
     """The table's tensors and operators.
 
@@ -91,16 +133,22 @@ def plan(
         found: Candidates of a model.
         calibration: Of the values that they take and give.
         method: How ranges are chosen.
+        others: Operators between their outputs.
     """
     tensors: dict[str, TensorPlan] = {}
     operators: dict[str, OperatorPlan] = {}
-    for name in values_to_observe(found):
+    for name in values_to_observe(found, others):
         observer = calibration.observers[name]
         if observer.is_observed:
             low, high = observer.range(method)
             scale, zero = asymmetric(low, high, ir.DataType.UINT8)
             grid = Grid(ir.DataType.UINT8, np.asarray(scale, np.float32), np.asarray(zero, np.uint8))
             tensors[name] = TensorPlan(grid, range=(low, high), observed=observer.seen)
+    for other in others:
+        source = tensors.get(other.inputs[0])
+        if other.keeps_scale and source is not None and other.output in tensors:
+            own, group = tensors[other.output], source.group or other.inputs[0]
+            tensors[other.output] = TensorPlan(source.grid, "activation", source.range, group, own.observed)
     axes: dict[str, int] = {}
     for candidate in found:
         weight = candidate.weight
@@ -110,6 +158,11 @@ def plan(
         if candidate.weight_name not in tensors:
             tensors[candidate.weight_name] = _weight_plan(weight)
         operators[candidate.name] = _operator_plan(candidate, tensors)
+    quantized = {name for chosen in operators.values() for name in chosen.outputs}
+    for other in others:
+        if other.output in tensors and all(name in quantized for name in other.inputs):
+            operators[other.name] = OperatorPlan("int8", inputs=other.inputs, outputs=(other.output,))
+            quantized.add(other.output)
     return tensors, operators
 
 
@@ -145,10 +198,15 @@ def _output(node: ir.Node, facts: Facts, where: Mapping[ir.Graph, str]) -> str |
     """What is quantized behind a convolution: the activation's output where that is all that takes it."""
     if node.op_type not in _CONVOLUTIONS or _input(node, facts, where) is None:
         return None
+    return _scoped(_behind(node), where)
+
+
+def _behind(node: ir.Node) -> ir.Value:
+    """The output of a node, or of the activation that alone takes it."""
     value = node.outputs[0]
     uses = list(value.uses())
     if len(uses) == 1 and not value.is_graph_output() and uses[0].node.graph is node.graph:
         user = uses[0].node
         if user.op_type in _FUSED and user.domain == "":
-            value = user.outputs[0]
-    return _scoped(value, where)
+            return user.outputs[0]
+    return value
