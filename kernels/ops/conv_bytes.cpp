@@ -79,6 +79,19 @@ __attribute__((noinline)) void tile(int64_t groups, const uint8_t* a, int64_t a_
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
       for (int j = 0; j < vectors; ++j) acc[0][i][j] += acc[chain][i][j];
+  if (result.size() == 1 && columns == vectors * kLanes) {
+    vf scales[vectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; ++j) scales[j] = load(scale + j * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) {
+        const vb bytes = requantized(result, acc[0][i][j], scales[j]);
+        std::memcpy(to + i * to_stride + j * kLanes, &bytes, kLanes);
+      }
+    return;
+  }
   const int64_t size = result.size();
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i)

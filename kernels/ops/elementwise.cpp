@@ -2,10 +2,12 @@
 //
 // Loops: blocks of 128 - 1,024 elements (parallel), in them step after step, in these vectors. Tensors are read and
 // written in place where the block lies in them without gaps; else the block is gathered or scattered. One step over
-// dense tensors is one call for all of it: 16 floats take 5 ns, long ones run at the speed of memory.
+// dense tensors is one call for all of it: 16 floats take 5 ns, long ones run at the speed of memory. A program from one
+// byte to one byte runs once over all bytes, and then is a table.
 #include <cstring>
 
 #include "ops/elementwise_plan.h"
+#include "ops/elementwise_table.h"
 #include "ops/registry.h"
 
 namespace graphopt {
@@ -340,6 +342,7 @@ Run prepare(Bind& b) {
     if (s.constant != nullptr || s.mode == Mode::kDirect || (s.mode == Mode::kScalar && !s.fill)) continue;
     scratch += (elements * s.widest + 63) / 64 * 64;
   }
+  if (const Run table = p.n_steps > 1 ? prepare_table(b, p, elements, scratch) : nullptr) return table;
   b.need_scratch(scratch);
   if (in_place) return run_once;
   const int64_t grain = kPieceWork / (total_weight(p) * elements);

@@ -59,7 +59,8 @@ Function integer_function(Op op, DType type);
 Function narrow_function(Op op, DType type);  // 16-bit floats; sets nothing: `inner` is float_function(op, 0)
 Function select_function(Op op, int64_t size);  // Copy, Where: by the bytes of an element
 Function cast_function(DType from, DType to);
-Function quantize_function(Op op, DType real, DType quantized);
+// `is_uniform`: scale and zero point are one element, not n.
+Function quantize_function(Op op, DType real, DType quantized, bool is_uniform);
 
 // Fills in f and inner; false: there is no function.
 bool find_function(Step& step, int scalars);

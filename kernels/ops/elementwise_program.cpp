@@ -31,6 +31,12 @@ const char* name_of(DType type) {
 
 bool find_function(Step& s, int scalars) {
   s.f = s.inner = nullptr;
+  constexpr int kUniform = 0b110;  // scale and zero point
+  if (s.op == Op::kQuantize || s.op == Op::kDequantize) {
+    const bool there = s.op == Op::kQuantize;
+    if (scalars == 0 || scalars == kUniform) s.f = quantize_function(s.op, there ? s.type : s.to, there ? s.to : s.type, scalars != 0);
+    return s.f != nullptr;
+  }
   if (scalars != 0 && s.type != DType::kFloat) return false;
   switch (s.op) {
     case Op::kCopy: case Op::kWhere:
@@ -38,12 +44,6 @@ bool find_function(Step& s, int scalars) {
       return s.f != nullptr;
     case Op::kCast:
       if (scalars == 0) s.f = cast_function(s.type, s.to);
-      return s.f != nullptr;
-    case Op::kQuantize:
-      if (scalars == 0) s.f = quantize_function(s.op, s.type, s.to);
-      return s.f != nullptr;
-    case Op::kDequantize:
-      if (scalars == 0) s.f = quantize_function(s.op, s.to, s.type);
       return s.f != nullptr;
     default: break;
   }

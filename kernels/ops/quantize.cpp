@@ -19,29 +19,34 @@ template <class Q, int kBits = 8 * sizeof(Q)> Q cut(Q x) {
   return static_cast<Q>(static_cast<Q>(static_cast<uint32_t>(x) << kDrop) >> kDrop);
 }
 
-template <class Q, int kLow, int kHigh, int kBits = 8 * sizeof(Q)>
+// kUniform: scale and zero point are one element for all.
+template <bool kUniform, class Q, int kLow, int kHigh, int kBits = 8 * sizeof(Q)>
 void quantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
   Q* y = reinterpret_cast<Q*>(out);
   const float *x = reinterpret_cast<const float*>(a), *scale = reinterpret_cast<const float*>(b);
   const Q* zero = reinterpret_cast<const Q*>(c);
+  const float only = *scale;
+  const int32_t only_zero = cut<Q, kBits>(*zero);
   for (int64_t i = 0; i < n; ++i) {
-    const int32_t z = cut<Q, kBits>(zero[i]);
+    const int32_t z = kUniform ? only_zero : cut<Q, kBits>(zero[i]);
     const float low = static_cast<float>(kLow - z), high = static_cast<float>(kHigh - z);
-    float v = __builtin_rintf(x[i] / scale[i]);
+    float v = __builtin_rintf(x[i] / (kUniform ? only : scale[i]));
     v = v > low ? v : low;
     v = v < high ? v : high;
     y[i] = static_cast<Q>(static_cast<int32_t>(v) + z);
   }
 }
 
-template <class Q, int kBits = 8 * sizeof(Q)>
+template <bool kUniform, class Q, int kBits = 8 * sizeof(Q)>
 void dequantize(char* out, const char* a, const char* b, const char* c, int64_t n, const Step&) {
   float* y = reinterpret_cast<float*>(out);
   const Q *x = reinterpret_cast<const Q*>(a), *zero = reinterpret_cast<const Q*>(c);
   const float* scale = reinterpret_cast<const float*>(b);
+  const float only = *scale;
+  const auto only_zero = static_cast<uint32_t>(cut<Q, kBits>(*zero));
   for (int64_t i = 0; i < n; ++i) {
-    const uint32_t p = static_cast<uint32_t>(cut<Q, kBits>(x[i])), q = static_cast<uint32_t>(cut<Q, kBits>(zero[i]));
-    y[i] = static_cast<float>(static_cast<int32_t>(p - q)) * scale[i];  // 32-bit differences wrap, as everywhere
+    const uint32_t p = static_cast<uint32_t>(cut<Q, kBits>(x[i])), q = kUniform ? only_zero : static_cast<uint32_t>(cut<Q, kBits>(zero[i]));
+    y[i] = static_cast<float>(static_cast<int32_t>(p - q)) * (kUniform ? only : scale[i]);  // 32-bit differences wrap, as everywhere
   }
 }
 
@@ -58,23 +63,28 @@ void dequantize_float8(char* out, const char* a, const char* b, const char*, int
   for (int64_t i = 0; i < n; ++i) y[i] = read_float8(format, static_cast<uint8_t>(a[i])) * scale[i];
 }
 
+template <bool kUniform> Function integer_function(bool there, DType quantized) {
+  switch (quantized) {
+    case DType::kUint8: return there ? quantize<kUniform, uint8_t, 0, 255> : dequantize<kUniform, uint8_t>;
+    case DType::kInt8: return there ? quantize<kUniform, int8_t, -128, 127> : dequantize<kUniform, int8_t>;
+    case DType::kUint16: return there ? quantize<kUniform, uint16_t, 0, 65535> : dequantize<kUniform, uint16_t>;
+    case DType::kInt16: return there ? quantize<kUniform, int16_t, -32768, 32767> : dequantize<kUniform, int16_t>;
+    case DType::kUint4: return there ? quantize<kUniform, uint8_t, 0, 15, 4> : dequantize<kUniform, uint8_t, 4>;
+    case DType::kInt4: return there ? quantize<kUniform, int8_t, -8, 7, 4> : dequantize<kUniform, int8_t, 4>;
+    case DType::kUint2: return there ? quantize<kUniform, uint8_t, 0, 3, 2> : dequantize<kUniform, uint8_t, 2>;
+    case DType::kInt2: return there ? quantize<kUniform, int8_t, -2, 1, 2> : dequantize<kUniform, int8_t, 2>;
+    case DType::kInt32: return there ? nullptr : dequantize<kUniform, int32_t>;
+    default: return nullptr;
+  }
+}
+
 }  // namespace
 
-Function quantize_function(Op op, DType real, DType quantized) {
+Function quantize_function(Op op, DType real, DType quantized, bool is_uniform) {
   if (real != DType::kFloat) return nullptr;
   const bool there = op == Op::kQuantize;
-  switch (quantized) {
-    case DType::kUint8: return there ? quantize<uint8_t, 0, 255> : dequantize<uint8_t>;
-    case DType::kInt8: return there ? quantize<int8_t, -128, 127> : dequantize<int8_t>;
-    case DType::kUint16: return there ? quantize<uint16_t, 0, 65535> : dequantize<uint16_t>;
-    case DType::kInt16: return there ? quantize<int16_t, -32768, 32767> : dequantize<int16_t>;
-    case DType::kUint4: return there ? quantize<uint8_t, 0, 15, 4> : dequantize<uint8_t, 4>;
-    case DType::kInt4: return there ? quantize<int8_t, -8, 7, 4> : dequantize<int8_t, 4>;
-    case DType::kUint2: return there ? quantize<uint8_t, 0, 3, 2> : dequantize<uint8_t, 2>;
-    case DType::kInt2: return there ? quantize<int8_t, -2, 1, 2> : dequantize<int8_t, 2>;
-    case DType::kInt32: return there ? nullptr : dequantize<int32_t>;
-    default: break;
-  }
+  const Function found = is_uniform ? integer_function<true>(there, quantized) : integer_function<false>(there, quantized);
+  if (found != nullptr || is_uniform) return found;
   if (float8_format(quantized) == nullptr) return nullptr;
   return there ? quantize_float8 : dequantize_float8;
 }

@@ -8,6 +8,7 @@
 // tile, by the sums of B's columns, which are packed, and of A's rows, where B has zero points.
 #include "ops/quantized_gemm.h"
 
+#include "ops/conv_bytes.h"
 #include "ops/gemm_packed.h"
 #include "ops/registry.h"
 
@@ -64,13 +65,16 @@ void put_integers(const Call& call, const Rows& rows, const int32_t* raw, int64_
       std::memcpy(call.out + (c + (row + i) * g.extent.rows.c + column) * 4, raw + i * kPanel, static_cast<size_t>(columns) * 4);
     return;
   }
-  const Requantization requantize(g.end.dtype, integer_at(call.in[kZeroY], 0));
+  const ByteResult result = byte_result(g.end.dtype, integer_at(call.in[kZeroY], 0));
   const float y_scale = scale_at(call.in[kScaleY], 0);
+  alignas(64) float scales[kPanel] = {};
+  for (int64_t j = 0; j < columns; ++j) scales[j] = scale_at(call.in[kScaleB], g.column_scales ? column + j : 0);
   for (int i = 0; i < count; ++i) {
-    auto* to = reinterpret_cast<uint8_t*>(call.out) + c + (row + i) * g.extent.rows.c + column;
-    for (int64_t j = 0; j < columns; ++j) {
-      const float scale = rows.scale[i] * scale_at(call.in[kScaleB], g.column_scales ? column + j : 0) / y_scale;
-      to[j] = requantize(raw[i * kPanel + j], scale);
+    char* to = call.out + c + (row + i) * g.extent.rows.c + column;
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      const vb bytes = requantized(result, load_bits(raw + i * kPanel + j), rows.scale[i] * load(scales + j) / y_scale);
+      if (columns - j >= kLanes) std::memcpy(to + j, &bytes, kLanes);
+      else std::memcpy(to + j, &bytes, static_cast<size_t>(columns - j));
     }
   }
 }

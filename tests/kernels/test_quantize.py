@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from graphopt.kernels import _engine
-from graphopt.lowering.elementwise_program import Op
-from tests.kernels.elementwise_programs import single
+from graphopt.lowering.elementwise_program import ElementwiseProgram, Op, Ref, Source, Step
+from tests.kernels.elementwise_programs import run, single
 
 T = ir.DataType
 RANGES = {
@@ -99,3 +99,25 @@ def test_dynamic(x: np.ndarray, threads: int) -> None:
     assert scale == wanted
     assert zero == np.rint(np.clip(-low / wanted, 0, 255))
     np.testing.assert_array_equal(y, np.clip(np.rint(x / wanted) + float(zero), 0, 255))
+
+
+@pytest.mark.parametrize("dtype", [T.UINT8, T.INT8])
+@pytest.mark.parametrize("n", [1024, 1091, 70000])
+def test_a_program_from_byte_to_byte_is_a_table(n: int, dtype: T) -> None:
+    """What many elements give is what a few of them give, one after the other."""
+    program = ElementwiseProgram(1)
+    scale, zero = program.constant(T.FLOAT, 0.05), program.constant(dtype, 7)
+    wide = program.add(Step(Op.DEQUANTIZE, dtype, T.FLOAT, (Ref(Source.INPUT, 0), scale, zero)))
+    gate = program.add(Step(Op.HARD_SIGMOID, T.FLOAT, T.FLOAT, (wide,), (1 / 6, 0.5)))
+    product = program.add(Step(Op.MUL, T.FLOAT, T.FLOAT, (wide, gate)))
+    program.outputs = [program.add(Step(Op.QUANTIZE, T.FLOAT, dtype, (product, scale, zero))).number]
+    info = np.iinfo(dtype.numpy())
+    x = np.random.default_rng(0).integers(info.min, info.max + 1, n).astype(dtype.numpy())
+    x[:256] = np.arange(info.min, info.max + 1)
+    for threads in (1, 2):
+        [got] = run(program, [x], [(dtype, [n])], threads)
+        for at in range(0, min(n, 2048), 100):
+            [few] = run(program, [x[at : at + 100]], [(dtype, [len(x[at : at + 100])])])
+            np.testing.assert_array_equal(got[at : at + 100], few)
+    known = dict(zip(x[:256].tolist(), got[:256].tolist(), strict=True))
+    np.testing.assert_array_equal(got, [known[v] for v in x.tolist()])
