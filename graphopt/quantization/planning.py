@@ -28,8 +28,8 @@ __all__ = ["Between", "Candidate", "between", "candidates", "plan", "values_to_o
 SMALLEST = 1024
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _PRODUCTS = ("MatMul", "Gemm", *_CONVOLUTIONS)
-# Activations that runtimes fuse into the convolution before them.
-_FUSED = ("Relu",)
+# Activations that runtimes fuse into the convolution before them: codes saturate where they would cut.
+_FUSED = ("Relu", "Clip")
 # Operators that runtimes have integer kernels for where inputs and output are quantized; the largest of some
 # codes is the code of the largest number only if the output has the input's scale.
 _BETWEEN = ("Add", "Concat", "AveragePool", "GlobalAveragePool", "MaxPool")

@@ -23,8 +23,11 @@ SCHEMA = "urn:graphopt:quantization:1"
 
 Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_CODES = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4)
+# Types of weights; integers of more bits are sizes and indices.
+_NUMBERS = frozenset(
+    {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
+    | {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4}
+)
 
 
 class MeasuredLoss(Protocol):
@@ -42,7 +45,7 @@ class MeasuredLoss(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WeightBits:
-    """Bits of all constants that are numbers: floats before; codes, scales and other floats after."""
+    """Bits of all constants that are weights: floats, codes and their scales, before and after."""
 
     before: int
     after: int
@@ -55,17 +58,17 @@ class WeightBits:
     @classmethod
     def of(cls, before: ir.Model, after: ir.Model) -> WeightBits:
         """Count both."""
-        return cls(_bits(before, _FLOATS), _bits(after, (*_FLOATS, *_CODES)))
+        return cls(_bits(before), _bits(after))
 
 
-def _bits(model: ir.Model, dtypes: tuple[ir.DataType, ...]) -> int:
+def _bits(model: ir.Model) -> int:
     tensors = (
         value.const_value
         for graph in scopes.all_graphs(model)
         for value in graph.initializers.values()
         if value.const_value is not None
     )
-    return int(sum(t.size * t.dtype.bitwidth for t in tensors if t.dtype in dtypes))
+    return int(sum(t.size * t.dtype.bitwidth for t in tensors if t.dtype in _NUMBERS))
 
 
 @dataclass(frozen=True, slots=True)

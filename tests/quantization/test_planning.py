@@ -61,6 +61,17 @@ def test_values_between_convolutions_stay_codes() -> None:
     assert tensors["s"].grid.scale != tensors["b"].grid.scale
 
 
+def test_what_saturation_does_anyway_is_left_to_it() -> None:
+    source = model(
+        "g (float[1,16,9,9] x) => (float[1,16,7,7] y, float[1,16,7,7] z) { [c] a = Conv(x, w)  y = Clip(a, lo, hi)  [d] z = Conv(x, v) }",
+        w=W,
+        v=W + 1,
+        lo=np.float32(0),
+        hi=np.float32(6),
+    )
+    assert [c.output for c in candidates(source)] == ["y", "z"]
+
+
 def test_what_was_never_seen_keeps_floats() -> None:
     source = model(RESIDUAL, w=W, v=W + 1)
     found = candidates(source)
