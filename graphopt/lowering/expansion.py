@@ -86,7 +86,7 @@ def _defaults(node: ir.Node, opset: int) -> dict[str, ir.Attr]:
 def _standard_body(
     node: ir.Node, opset: int, facts: Facts, outside: Mapping[str, ir.Value]
 ) -> tuple[ir.Function | None, list[ir.Value]]:
-    """The function that the standard gives for an operator, and which outer values it takes after its inputs."""
+    """The function that the standard gives for an operator, and outer values that it takes as well."""
     try:
         schema = defs.get_schema(node.op_type, opset, node.domain)
     except defs.SchemaError:
