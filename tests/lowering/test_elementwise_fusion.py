@@ -129,7 +129,9 @@ def test_values_do_not_change(model: onnx.ModelProto) -> None:
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-@pytest.mark.parametrize("body", ["l = Greater(a, b) c = Cast <to = 1> (l)", "l = Less(b, a) c = Where(l, t, t)"])
+@pytest.mark.parametrize(
+    "body", ["l = Greater(a, b) c = Cast <to = 1> (l)", "l = Less(b, a) c = Where(l, t, t)"]
+)
 def test_wider_result_does_not_lie_on_what_it_is_made_of(body: str) -> None:
     text = f"g(int64[W] a, int64[H, 1] b, float[H, W] t) => (float[H, W] y) {{ {body} y = Mul(t, c) }}"
     model = parsed(text)

@@ -24,7 +24,11 @@ LOOP = """
 def model_of(body: str, inputs: str) -> onnx.ModelProto:
     text = f'<ir_version: 10, opset_import: ["": 20]> g({inputs}) => (float[3] y) {{ {body} }}'
     model = onnx.parser.parse_model(text)
-    constants = {"w": np.array([0.5, -1, 2], np.float32), "going": np.array(True), "more": np.ones(3, np.float32)}
+    constants = {
+        "w": np.array([0.5, -1, 2], np.float32),
+        "going": np.array(True),
+        "more": np.ones(3, np.float32),
+    }
     names = ["w", "going"] if "Loop" in body else ["w", "more"]
     model.graph.initializer.extend(onnx.numpy_helper.from_array(constants[n], n) for n in names)
     return model
