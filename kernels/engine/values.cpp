@@ -113,7 +113,7 @@ Owner BufferPool::take(DType dtype, int64_t count) {
     kept_ -= bytes;
     buffer->references.store(1, std::memory_order_relaxed);
   } else {
-    char* data = static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+    char* data = static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes + 63) / 64 * 64));
     if (data == nullptr) fail("out of memory: %lld bytes", static_cast<long long>(bytes));
     buffer = new Buffer;
     buffer->data = data;

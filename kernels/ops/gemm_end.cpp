@@ -92,7 +92,7 @@ void PanelEnds::add_any_residual(int64_t row, int rows) {
 
 void PanelEnds::put(int64_t row, int rows) {
   for (int i = 0; i < rows; ++i)
-    for (int j = 0; j < kPanel; j += kLanes) {
+    for (int j = 0; j < vectors_ * kLanes; j += kLanes) {
       float* at = buffer_ + i * kPanel + j;
       store(at, load(at) * load(tile_.scale + j) + load(tile_.bias + j));
     }
