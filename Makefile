@@ -3,6 +3,7 @@
 # make fuzz            the property tests, many more examples
 # make conformance     ONNX's own backend tests, each optimized, and on the engine; real models on the engine where
 #                      GRAPHOPT_ZOO and GRAPHOPT_ASR name folders of them
+# make sanitize        the engine's tests under the address and undefined-behaviour sanitizers [SANITIZER=thread]
 # make bench-costs     time every operator in onnxruntime, write the targets' tables [ARGS="--times FILE"]
 # make bench-runtime   graphopt's engine beside onnxruntime and OpenVINO [ARGS="--seconds 2 encoder ..."]
 # make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
@@ -16,10 +17,12 @@ SOURCES := $(shell find graphopt passes kernels -name '*.py')
 NATIVE := kernels/CMakeLists.txt $(shell find kernels -name '*.cpp' -o -name '*.h')
 ROOT := $(CURDIR)
 WORKERS ?= 2
+comma := ,
+SANITIZER_LIBRARIES = $(if $(findstring thread,$(SANITIZER)),tsan,asan ubsan) stdc++
 # In the environment itself, so that the engine's objects are kept from one build to the next.
 BUILD_TOOLS := "setuptools>=77" "cmake>=3.22" "nanobind>=2.4" "ninja>=1.11"
 
-.PHONY: demo test lint types check fuzz conformance bench-costs bench-runtime bench-optimize clean
+.PHONY: demo test lint types check fuzz conformance sanitize bench-costs bench-runtime bench-optimize clean
 
 test: lint types check
 
@@ -47,6 +50,19 @@ fuzz: $(VENV)/.installed
 
 conformance: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -n $(WORKERS) tests/conformance tests/runtime/test_zoo.py
+
+# The sanitizer's library comes before Python's; Python's own allocator would hide what is read beyond.
+SANITIZER ?= address,undefined
+SANITIZED := build/sanitize-$(firstword $(subst $(comma), ,$(SANITIZER)))
+sanitize: $(VENV)/.installed
+	PATH="$(ROOT)/$(VENV)/bin:$$PATH" cmake -S kernels -B $(SANITIZED) -G Ninja -DGRAPHOPT_ISAS=v3 \
+		-DGRAPHOPT_SANITIZE=$(SANITIZER) -DPython_EXECUTABLE=$(ROOT)/$(VENV)/bin/python \
+		-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(ROOT)/$(SANITIZED)/graphopt_kernels
+	PATH="$(ROOT)/$(VENV)/bin:$$PATH" cmake --build $(SANITIZED)
+	LD_PRELOAD="$(foreach name,$(SANITIZER_LIBRARIES),$(shell $(CXX) -print-file-name=lib$(name).so))" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+		GRAPHOPT_KERNELS=$(ROOT)/$(SANITIZED)/graphopt_kernels \
+		$(VENV)/bin/python -m pytest -m "not conformance" tests/kernels tests/lowering tests/runtime tests/conformance/test_engine.py
 
 bench-costs: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.costs $(ARGS)

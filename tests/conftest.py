@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import graphopt.kernels
+
 # Two busy cores: a deadline would test the machine. The default suite repeats itself; `make fuzz` searches.
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, max_examples=2000)
 settings.load_profile("default")
+
+# Another build of the engine than the installed one: `make sanitize`.
+if folder := os.environ.get("GRAPHOPT_KERNELS"):
+    graphopt.kernels.__path__.insert(0, folder)
 
 
 def folder_named_by(variable: str) -> Path:
