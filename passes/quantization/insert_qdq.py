@@ -119,9 +119,9 @@ class _Insertion:
             if name not in found:
                 raise UsageError(f"the quant table has {node.name!r} take {name!r}, which it does not")
         for i, value in enumerate(node.inputs):
-            name = self.names.get(value) if value is not None else None
-            if name is not None and name in plan.inputs:
-                node.replace_input_with(i, self._numbers(name, node))
+            taken = self.names.get(value) if value is not None else None
+            if taken is not None and taken in plan.inputs:
+                node.replace_input_with(i, self._numbers(taken, node))
                 self.editor.touch(node)
 
     def _quantize_output(self, name: str) -> None:
