@@ -8,6 +8,7 @@ project stands in pyproject.toml.
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,19 +30,27 @@ class BuildEngine(build_ext):
     def build_extension(self, ext: Extension) -> None:
         import nanobind
 
-        target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         # Build environments of pip come and go: each set of tools has its own folder.
-        tools = hashlib.sha256(f"{sys.executable} {nanobind.cmake_dir()} {target}".encode()).hexdigest()[:12]
+        tools = hashlib.sha256(f"{sys.executable} {nanobind.cmake_dir()}".encode()).hexdigest()[:12]
         build = ROOT / "build" / f"native-{tools}"
         isas = os.environ.get("GRAPHOPT_ISAS")
         configure = [
             *("cmake", "-S", str(ROOT / "kernels"), "-B", str(build), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={build / 'made'}",
             *([f"-DGRAPHOPT_ISAS={isas}"] if isas else []),
         ]
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
+        folders = [Path(self.get_ext_fullpath(ext.name)).resolve().parent]
+        if self.editable_mode:
+            # Setuptools brings the extension there, and knows nothing of its kernel libraries.
+            folders.append(ROOT / "kernels")
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            for library in (build / "made").glob("*.so"):
+                (folder / library.name).unlink(missing_ok=True)
+                shutil.copy2(library, folder)
 
 
 def extensions() -> list[Extension]:
