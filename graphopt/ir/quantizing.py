@@ -55,6 +55,7 @@ class Grid:
         axis: The axis; None where one scale holds for all.
         block_size: How many positions along the axis share a scale; 0: one.
         narrow: Whether the lowest code is left out, so that the codes are symmetric.
+        bits: How many bits of the type the codes make use of; 0: all.
     """
 
     dtype: ir.DataType
@@ -63,6 +64,7 @@ class Grid:
     axis: int | None = None
     block_size: int = 0
     narrow: bool = False
+    bits: int = 0
 
     def spread(self, shape: tuple[int, ...]) -> tuple[Floats, Array]:
         """Scale and zero point, broadcastable with a tensor of this shape.
@@ -89,9 +91,12 @@ class Grid:
         return self.scale.reshape(dims), self.zero_point.reshape(dims)
 
 
-def limits_of(dtype: ir.DataType, *, narrow: bool = False) -> tuple[int, int]:
-    """Lowest and highest code of a type."""
+def limits_of(dtype: ir.DataType, *, narrow: bool = False, bits: int = 0) -> tuple[int, int]:
+    """Lowest and highest code of a type, or of so many of its bits."""
     low, high = LIMITS[dtype]
+    if bits:
+        unused = dtype.bitwidth - bits
+        low, high = low >> unused, high >> unused
     return (low + 1, high) if narrow and low < 0 else (low, high)
 
 
@@ -108,13 +113,15 @@ def asymmetric(low: float, high: float, dtype: ir.DataType) -> tuple[float, int]
     return float(scale), zero
 
 
-def symmetric_scale(largest: Array | float, dtype: ir.DataType) -> Floats:
+def symmetric_scale(largest: Array | float, dtype: ir.DataType, bits: int = 0) -> Floats:
     """Scale for numbers up to `largest` in size, the lowest code left out; 1 where all are zero."""
-    scale = np.asarray(np.asarray(largest, np.float64) / LIMITS[dtype][1], np.float32)
+    scale = np.asarray(np.asarray(largest, np.float64) / limits_of(dtype, bits=bits)[1], np.float32)
     return np.where(scale < _SMALLEST, np.float32(1), scale).astype(np.float32)
 
 
-def channel_grid(weight: Array, axis: int | None, dtype: ir.DataType = ir.DataType.INT8) -> Grid:
+def channel_grid(
+    weight: Array, axis: int | None, dtype: ir.DataType = ir.DataType.INT8, bits: int = 0
+) -> Grid:
     """A symmetric grid for a weight, a scale for each position along `axis`, or one for all."""
     size = np.abs(np.asarray(weight, np.float32))
     if axis is None:
@@ -122,9 +129,9 @@ def channel_grid(weight: Array, axis: int | None, dtype: ir.DataType = ir.DataTy
     else:
         others = tuple(i for i in range(size.ndim) if i != axis % size.ndim)
         largest = size.max(axis=others, initial=0.0)
-    scale = symmetric_scale(largest, dtype)
+    scale = symmetric_scale(largest, dtype, bits)
     zero = np.zeros(scale.shape, dtype.numpy())
-    return Grid(dtype, scale, zero, None if axis is None else axis % size.ndim, 0, narrow=True)
+    return Grid(dtype, scale, zero, None if axis is None else axis % size.ndim, 0, narrow=True, bits=bits)
 
 
 def block_grid(weight: Array, axis: int, block_size: int, dtype: ir.DataType = ir.DataType.INT4) -> Grid:
@@ -138,7 +145,7 @@ def block_grid(weight: Array, axis: int, block_size: int, dtype: ir.DataType = i
 def quantized(numbers: Array, grid: Grid) -> Array:
     """The codes of numbers; NaN gets the code of zero."""
     scale, zero = grid.spread(numbers.shape)
-    low, high = limits_of(grid.dtype, narrow=grid.narrow)
+    low, high = limits_of(grid.dtype, narrow=grid.narrow, bits=grid.bits)
     with np.errstate(invalid="ignore", over="ignore"):
         steps = np.rint(np.nan_to_num(np.asarray(numbers, np.float32) / scale, nan=0.0))
     # Clipped before the conversion: what is out of range of the integers would wrap.

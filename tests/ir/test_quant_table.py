@@ -21,9 +21,10 @@ from graphopt.ir.quant_table import (
     Observed,
     OperatorPlan,
     QuantTable,
+    Scaling,
     TensorPlan,
 )
-from graphopt.ir.quantizing import Grid
+from graphopt.ir.quantizing import Grid, channel_grid, limits_of, quantized
 
 HASH = "9f" * 32
 LOOPED = "a%3Ab/loop:body/q"
@@ -50,6 +51,7 @@ def table() -> QuantTable:
                     32,
                 ),
                 "weight",
+                codes=np.array([[-8, 7]] * 3, ml_dtypes.int4),
             ),
         },
         {
@@ -57,6 +59,8 @@ def table() -> QuantTable:
             "classify": OperatorPlan("float", sensitivity=0.5, reason="too sensitive"),
         },
         CalibrationNote(64, "minmax"),
+        {"gamma": Scaling(0, np.array([0.5, -2], np.float32)), "w": Scaling(1, scales)},
+        {"mul": np.array([0.125, -1], np.float32), LOOPED: scales},
     )
 
 
@@ -76,11 +80,13 @@ def written(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(written: Path) -> None:
     again = quant_table.read(written)
-    first, arrays = table().to_dict()
-    second, others = again.to_dict()
+    first, arrays = quant_table.as_json(table())
+    second, others = quant_table.as_json(again)
     assert first == second
-    assert set(arrays) == set(others) == {"w"}
-    assert arrays["w"].tobytes() == others["w"].tobytes()
+    long = {"w", "w#factors", f"{LOOPED}#codes", f"{LOOPED}#correction"}
+    assert set(arrays) == set(others) == long
+    assert all(arrays[key].tobytes() == others[key].tobytes() for key in long)
+    assert again.tensors[LOOPED].codes.dtype == ml_dtypes.int4
     assert again.tensors["x"].grid.scale.tobytes() == np.float32(0.0367).tobytes()
 
 
@@ -97,6 +103,8 @@ def test_it_reads_well(written: Path) -> None:
     }
     assert found["tensors"][LOOPED]["scale"] == [[0.5, 0.25]]
     assert found["operators"]["classify"]["mode"] == "float"
+    assert found["scalings"]["gamma"] == {"axis": 0, "factors": [0.5, -2.0]}
+    assert found["corrections"]["mul"] == [0.125, -1.0]
     assert written.with_suffix(".npz").exists()
 
 
@@ -124,6 +132,16 @@ def test_edits_by_hand_are_taken(written: Path) -> None:
         (lambda t: t["tensors"]["x"].update(scale=0), "tensors/x/scale"),
         (lambda t: t["tensors"]["x"].update(scale=[1, 2]), "tensor 'x': several scales need an axis"),
         (lambda t: t["tensors"]["x"].update(scale=[[1], [1, 2]]), "lists of different lengths"),
+        (lambda t: t["tensors"]["x"].update(axis=0), "tensor 'x': an axis needs a list of scales"),
+        (lambda t: t["tensors"]["x"].update(scale=float("nan")), "NaN is no number"),
+        (lambda t: t["tensors"]["x"].update(bits=9), "tensor 'x': uint8 has no 9 bits"),
+        (lambda t: t["tensors"]["x"].update(bits=7), "its zero point does not fit"),
+        (lambda t: t["tensors"][LOOPED].update(narrow=True), "its codes must be integers from -7 to 7"),
+        (lambda t: t["tensors"][LOOPED].update(codes="npz:w"), "its codes must be integers"),
+        (lambda t: t["scalings"]["gamma"].update(factors=[1, 0]), "scaling 'gamma': a factor of zero"),
+        (lambda t: t["scalings"]["gamma"].pop("axis"), "scalings/gamma"),
+        (lambda t: t["corrections"].update(mul="npz:w#none"), "there is no array 'w#none'"),
+        (lambda t: t["corrections"].update(mul=[1e39]), "correction 'mul': one list of finite numbers"),
         (lambda t: t["tensors"]["x"].update(zero_point=256), "its zero point does not fit"),
         (lambda t: t["tensors"]["x"].update(type="float8e5m2"), "type float8e5m2 can't be applied"),
         (lambda t: t["tensors"]["x"].update(typo=1), "'typo'"),
@@ -151,6 +169,34 @@ def test_no_table(tmp_path: Path, written: Path) -> None:
     written.with_suffix(".npz").unlink()
     with pytest.raises(UsageError, match="arrays of the quant table can't be read"):
         quant_table.read(written)
+
+
+def test_an_entry_that_stands_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "twice.json"
+    path.write_text('{"version": 1, "version": 1}')
+    with pytest.raises(UsageError, match="'version' stands there twice"):
+        quant_table.read(path)
+
+
+def test_bits_and_opset(tmp_path: Path) -> None:
+    w = np.array([[1, -2], [0.5, 4]], np.float32)
+    grid = channel_grid(w, 0, bits=7)
+    assert quantized(w * 3, grid).tolist() == [[63, -63], [24, 63]]
+    assert limits_of(ir.DataType.UINT8, bits=7) == (0, 127)
+    assert limits_of(ir.DataType.INT8, bits=7) == (-64, 63)
+    seven = QuantTable(ModelIdentity(HASH, 13), {"w": TensorPlan(grid, "weight")})
+    quant_table.write(seven, tmp_path / "q.json")
+    assert quant_table.read(tmp_path / "q.json").tensors["w"].grid.bits == 7
+    assert (seven.needed_opset, table().needed_opset) == (13, 21)
+
+
+def test_long_zero_points_of_four_bits(tmp_path: Path) -> None:
+    zeros = np.arange(80).reshape(1, 80).astype(ml_dtypes.uint4)
+    grid = Grid(ir.DataType.UINT4, np.ones((1, 80), np.float32), zeros, 0, 16)
+    quant_table.write(QuantTable(ModelIdentity(HASH, 21), {"w": TensorPlan(grid)}), tmp_path / "q.json")
+    again = quant_table.read(tmp_path / "q.json").tensors["w"].grid.zero_point
+    assert again.dtype == ml_dtypes.uint4
+    np.testing.assert_array_equal(again, zeros)
 
 
 def test_another_model() -> None:
