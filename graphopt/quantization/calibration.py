@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphopt.quantization.collect import collect
 from graphopt.quantization.observers import Observer
+from graphopt.quantization.statistics import Statistics
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -44,6 +45,7 @@ def calibrate(
     names: Sequence[str],
     samples: Iterable[Mapping[str, Array]],
     progress: Callable[[int], None] | None = None,
+    statistics: Statistics | None = None,
 ) -> Calibration:
     """Observe values while samples run.
 
@@ -52,11 +54,30 @@ def calibrate(
         names: Scoped names of values; those of bodies are observed in every iteration.
         samples: Inputs by name.
         progress: Called with the number of samples done.
+        statistics: Of operators' inputs, to be gathered in the same pass.
 
     Raises:
         UsageError: There is no value of such a name.
         ExecutionError: A sample does not run.
     """
     observers = {name: Observer() for name in names}
-    count = collect(model, names, samples, lambda name, array: observers[name].update(array), progress)
+    if statistics is None:
+        count = collect(model, names, samples, lambda name, array: observers[name].update(array), progress)
+        return Calibration(observers, count)
+
+    def see(name: str, array: Array) -> None:
+        if name in observers:
+            observers[name].update(array)
+        statistics.see(name, array)
+
+    wanted = list(dict.fromkeys([*names, *statistics.values]))
+    count = collect(model, wanted, _announced(samples, statistics), see, progress)
     return Calibration(observers, count)
+
+
+def _announced(
+    samples: Iterable[Mapping[str, Array]], statistics: Statistics
+) -> Iterator[Mapping[str, Array]]:
+    for feeds in samples:
+        statistics.begin(feeds)
+        yield feeds
