@@ -18,39 +18,6 @@ struct ConvParams {
   int64_t batch, filters, channels, per_group;  // channels and filters of one group
 };
 
-template <class T> void add_taps(const ConvParams& p, const Tensor& x, const Tensor& w, int64_t n, int64_t f, int64_t od,
-                                 int64_t oh, Compute<T>* sums) {
-  const Window& g = p.window;
-  const int first_axis = w.rank - g.rank;
-  int64_t tap[kWindowAxes] = {0, 0, 0};
-  for (int i = 0; i < g.rank; ++i) tap[kWindowAxes - g.rank + i] = w.strides[first_axis + i];
-  const T* image = x.as<T>() + n * x.strides[0] + (f / p.per_group) * p.channels * x.strides[1];
-  const T* filter = w.as<T>() + f * w.strides[0];
-  for (int64_t kd = 0; kd < g.kernel[0]; ++kd) {
-    const int64_t id = od * g.stride[0] + kd * g.dilation[0] - g.pad[0];
-    if (id < 0 || id >= g.in[0]) continue;
-    for (int64_t kh = 0; kh < g.kernel[1]; ++kh) {
-      const int64_t ih = oh * g.stride[1] + kh * g.dilation[1] - g.pad[1];
-      if (ih < 0 || ih >= g.in[1]) continue;
-      for (int64_t kw = 0; kw < g.kernel[2]; ++kw) {
-        int64_t first, last;
-        g.inside(2, kw, &first, &last);
-        const int64_t shift = kw * g.dilation[2] - g.pad[2];
-        for (int64_t c = 0; c < p.channels; ++c) {
-          const Compute<T> weight = value_of(filter[c * w.strides[1] + kd * tap[0] + kh * tap[1] + kw * tap[2]]);
-          const T* row = image + c * x.strides[1] + id * g.x[0] + ih * g.x[1] + shift * g.x[2];
-          const int64_t step = g.stride[2] * g.x[2];
-          if (step == 1) {
-            for (int64_t ow = first; ow < last; ++ow) sums[ow] += weight * value_of(row[ow]);
-          } else {
-            for (int64_t ow = first; ow < last; ++ow) sums[ow] += weight * value_of(row[ow * step]);
-          }
-        }
-      }
-    }
-  }
-}
-
 template <class T> void finish_row(const ConvParams& p, const Tensor* residual, int64_t n, int64_t f, int64_t od, int64_t oh,
                                    const Compute<T>* sums, const Tensor& y) {
   const Window& g = p.window;
@@ -77,15 +44,18 @@ template <class T> void run_conv(const Instr& instr, Worker& worker) {
   const Window& g = p.window;
   const Tensor &x = *instr.in[0], &w = *instr.in[1], &y = *instr.out[0];
   const Tensor *bias = instr.in[2], *residual = instr.in[3];
+  const auto to_number = [](T v) { return value_of(v); };
   worker.parallel(p.batch * p.filters, 1, [&](int64_t begin, int64_t end, Worker& me) {
     auto* sums = reinterpret_cast<Compute<T>*>(me.scratch);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t n = item / p.filters, f = item % p.filters;
+      const T* image = x.as<T>() + n * x.strides[0] + (f / p.per_group) * p.channels * x.strides[1];
+      const T* filter = w.as<T>() + f * w.strides[0];
       const Compute<T> start = bias != nullptr ? value_of(bias->as<T>()[f * bias->strides[0]]) : Compute<T>(0);
       for (int64_t od = 0; od < g.out[0]; ++od)
         for (int64_t oh = 0; oh < g.out[1]; ++oh) {
           for (int64_t ow = 0; ow < g.out[2]; ++ow) sums[ow] = start;
-          add_taps<T>(p, x, w, n, f, od, oh, sums);
+          add_taps(g, x, image, w, filter, od, oh, sums, to_number, to_number);
           finish_row<T>(p, residual, n, f, od, oh, sums, y);
         }
     }
@@ -93,7 +63,7 @@ template <class T> void run_conv(const Instr& instr, Worker& worker) {
 }
 
 // The window, its kernel taken from the weights where the integers leave it open (0).
-Window read_conv_window(Bind& b) {
+Window read_weighted_window(Bind& b) {
   const Tensor &x = *b.in[0], &w = *b.in[1];
   const int r = x.rank - 2;
   if (r < 1 || r > kWindowAxes || w.rank != x.rank)
@@ -108,7 +78,7 @@ Window read_conv_window(Bind& b) {
 Run prepare_conv(Bind& b) {
   const Tensor &x = *b.in[0], &w = *b.in[1];
   auto& p = b.make<ConvParams>();
-  p.window = read_conv_window(b);
+  p.window = read_weighted_window(b);
   p.end = read_conv_end(b, 3 + window_ints(p.window.rank));
   const int64_t groups = b.ints[1];
   p.batch = x.dims[0];
@@ -130,7 +100,7 @@ Run prepare_conv(Bind& b) {
 }
 
 void shape_conv(Bind& b) {
-  const Window w = read_conv_window(b);
+  const Window w = read_weighted_window(b);
   set_window_dims(w, *b.in[0], b.in[1]->dims[0], false, *b.out[0]);
 }
 

@@ -174,13 +174,6 @@ void run_plain(const Instr& instr, Worker& worker) {
   });
 }
 
-Window read_depthwise_window(Bind& b) {
-  const int r = b.in[0]->rank - 2;
-  if (r >= 1 && r <= kWindowAxes && b.n_ints < 3 + window_ints(r))
-    b.host->fail("conv.depthwise of %d axes needs %d integers", r, 3 + window_ints(r));
-  return read_window(b, *b.in[0], b.ints + 3, static_cast<AutoPad>(b.ints[2]));
-}
-
 void take_residual(Bind& b, DepthwiseParams& p) {
   const Tensor &r = *b.in[3], &y = *b.out[0];
   for (int i = 0; i < y.rank; ++i)
@@ -192,7 +185,7 @@ void take_residual(Bind& b, DepthwiseParams& p) {
 Run prepare_depthwise(Bind& b) {
   const Tensor &x = *b.in[0], &y = *b.out[0];
   auto& p = b.make<DepthwiseParams>();
-  p.window = read_depthwise_window(b);
+  p.window = read_conv_window(b, "conv.depthwise");
   const Window& g = p.window;
   p.end = read_conv_end(b, 3 + window_ints(g.rank));
   p.pass = p.end.is_bounds() ? nullptr : activation_pass(p.end.kind);
@@ -225,7 +218,7 @@ Run prepare_depthwise(Bind& b) {
 }
 
 void shape_depthwise(Bind& b) {
-  const Window w = read_depthwise_window(b);
+  const Window w = read_conv_window(b, "conv.depthwise");
   set_window_dims(w, *b.in[0], b.in[0]->dims[1], false, *b.out[0]);
 }
 

@@ -207,17 +207,10 @@ namespace {
 
 void run_direct(const Instr& instr, Worker& worker) { run_plan(instr.as<DirectPlan>(), instr, worker); }
 
-Window read_direct_window(Bind& b) {
-  const int r = b.in[0]->rank - 2;
-  if (r >= 1 && r <= kWindowAxes && b.n_ints < 3 + window_ints(r))
-    b.host->fail("conv.direct of %d axes needs %d integers", r, 3 + window_ints(r));
-  return read_window(b, *b.in[0], b.ints + 3, static_cast<AutoPad>(b.ints[2]));
-}
-
 Run prepare_direct(Bind& b) {
   const Tensor& x = *b.in[0];
   auto& p = b.make<DirectPlan>();
-  p.window = read_direct_window(b);
+  p.window = read_conv_window(b, "conv.direct");
   p.end = read_conv_end(b, 3 + window_ints(p.window.rank));
   const int64_t filters = b.ints[0];
   p.groups = b.ints[1];
@@ -239,7 +232,7 @@ Run prepare_direct(Bind& b) {
 }
 
 void shape_direct(Bind& b) {
-  const Window w = read_direct_window(b);
+  const Window w = read_conv_window(b, "conv.direct");
   set_window_dims(w, *b.in[0], b.ints[0], false, *b.out[0]);
 }
 

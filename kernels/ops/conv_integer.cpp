@@ -35,39 +35,6 @@ int32_t integer_at(const Tensor* t, int64_t i) {
 }
 float float_at(const Tensor& t, int64_t i) { return t.as<float>()[t.count() > 1 ? i * t.strides[t.rank - 1] : 0]; }
 
-template <class X, class W>
-void add_taps(const IntegerParams& p, const Operands& o, int64_t n, int64_t f, int64_t od, int64_t oh, int32_t* sums) {
-  const Window& g = p.window;
-  const Tensor &x = *o.x, &w = *o.w;
-  int64_t tap[kWindowAxes] = {0, 0, 0};
-  for (int i = 0; i < g.rank; ++i) tap[kWindowAxes - g.rank + i] = w.strides[2 + i];
-  const int32_t x_zero = integer_at(o.x_zero, 0), w_zero = integer_at(o.w_zero, f);
-  const X* image = x.as<X>() + n * x.strides[0] + (f / p.per_group) * p.channels * x.strides[1];
-  const W* filter = w.as<W>() + f * w.strides[0];
-  for (int64_t kd = 0; kd < g.kernel[0]; ++kd) {
-    const int64_t id = od * g.stride[0] + kd * g.dilation[0] - g.pad[0];
-    if (id < 0 || id >= g.in[0]) continue;
-    for (int64_t kh = 0; kh < g.kernel[1]; ++kh) {
-      const int64_t ih = oh * g.stride[1] + kh * g.dilation[1] - g.pad[1];
-      if (ih < 0 || ih >= g.in[1]) continue;
-      for (int64_t kw = 0; kw < g.kernel[2]; ++kw) {
-        int64_t first, last;
-        g.inside(2, kw, &first, &last);
-        const int64_t step = g.stride[2] * g.x[2], shift = kw * g.dilation[2] - g.pad[2];
-        for (int64_t c = 0; c < p.channels; ++c) {
-          const int32_t weight = filter[c * w.strides[1] + kd * tap[0] + kh * tap[1] + kw * tap[2]] - w_zero;
-          const X* row = image + c * x.strides[1] + id * g.x[0] + ih * g.x[1] + shift * g.x[2];
-          if (step == 1) {
-            for (int64_t ow = first; ow < last; ++ow) sums[ow] += weight * (row[ow] - x_zero);
-          } else {
-            for (int64_t ow = first; ow < last; ++ow) sums[ow] += weight * (row[ow * step] - x_zero);
-          }
-        }
-      }
-    }
-  }
-}
-
 void requantize(const IntegerParams& p, const Instr& instr, int64_t f, const int32_t* sums, char* to) {
   const Tensor& y = *instr.out[0];
   const int32_t zero = integer_at(instr.in[7], 0), low = y.dtype == DType::kInt8 ? -128 : 0, high = low + 255;
@@ -84,15 +51,21 @@ template <class X, class W> void run_integer(const Instr& instr, Worker& worker)
   const Window& g = p.window;
   const Tensor& y = *instr.out[0];
   const Operands o = operands_of(p, instr.in);
+  const int32_t x_zero = integer_at(o.x_zero, 0);
+  const auto input_of = [x_zero](X v) { return v - x_zero; };
   worker.parallel(p.batch * p.filters, 1, [&](int64_t begin, int64_t end, Worker& me) {
     auto* sums = reinterpret_cast<int32_t*>(me.scratch);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t n = item / p.filters, f = item % p.filters;
+      const X* image = o.x->as<X>() + n * o.x->strides[0] + (f / p.per_group) * p.channels * o.x->strides[1];
+      const W* filter = o.w->as<W>() + f * o.w->strides[0];
+      const int32_t w_zero = integer_at(o.w_zero, f);
+      const auto weight_of = [w_zero](W v) { return v - w_zero; };
       const int32_t start = p.is_quantized ? integer_at(instr.in[8], f) : 0;
       for (int64_t od = 0; od < g.out[0]; ++od)
         for (int64_t oh = 0; oh < g.out[1]; ++oh) {
           for (int64_t ow = 0; ow < g.out[2]; ++ow) sums[ow] = start;
-          add_taps<X, W>(p, o, n, f, od, oh, sums);
+          add_taps(g, *o.x, image, *o.w, filter, od, oh, sums, weight_of, input_of);
           const int64_t at = n * y.strides[0] + f * y.strides[1] + od * g.y[0] + oh * g.y[1];
           if (p.is_quantized) {
             requantize(p, instr, f, sums, y.data + at);
@@ -104,17 +77,10 @@ template <class X, class W> void run_integer(const Instr& instr, Worker& worker)
   });
 }
 
-Window read_integer_window(Bind& b) {
-  const int r = b.in[0]->rank - 2;
-  if (r >= 1 && r <= kWindowAxes && b.n_ints < 3 + window_ints(r))
-    b.host->fail("conv.integer of %d axes needs %d integers", r, 3 + window_ints(r));
-  return read_window(b, *b.in[0], b.ints + 3, static_cast<AutoPad>(b.ints[2]));
-}
-
 Run prepare(Bind& b, bool is_quantized) {
   auto& p = b.make<IntegerParams>();
   p.is_quantized = is_quantized;
-  p.window = read_integer_window(b);
+  p.window = read_conv_window(b, "conv.integer");
   const Operands o = operands_of(p, b.in);
   const int64_t groups = b.ints[1];
   p.batch = o.x->dims[0], p.filters = o.w->dims[0], p.channels = o.w->dims[1];
@@ -137,7 +103,7 @@ Run prepare(Bind& b, bool is_quantized) {
 
 Run prepare_integer(Bind& b) { return prepare(b, false); }
 Run prepare_quantized(Bind& b) { return prepare(b, true); }
-void shape_integer(Bind& b) { set_window_dims(read_integer_window(b), *b.in[0], b.ints[0], false, *b.out[0]); }
+void shape_integer(Bind& b) { set_window_dims(read_conv_window(b, "conv.integer"), *b.in[0], b.ints[0], false, *b.out[0]); }
 
 const RegisterKernel integer{"conv.integer", prepare_integer, shape_integer};
 const RegisterKernel quantized{"conv.quantized", prepare_quantized, shape_integer};

@@ -77,6 +77,14 @@ inline Window read_window(Bind& b, const Tensor& x, const int64_t* ints, AutoPad
   return w;
 }
 
+// The window of a convolution of in[0]; its integers: filters, groups, auto_pad, window, then the kernel's own.
+inline Window read_conv_window(Bind& b, const char* kernel) {
+  const int r = b.in[0]->rank - 2;
+  if (r >= 1 && r <= kWindowAxes && b.n_ints < 3 + window_ints(r))
+    b.host->fail("%s of %d axes needs %d integers", kernel, r, 3 + window_ints(r));
+  return read_window(b, *b.in[0], b.ints + 3, static_cast<AutoPad>(b.ints[2]));
+}
+
 // How many positions the window has along `axis`.
 inline int64_t window_positions(const Window& w, int axis, bool ceil_mode = false) {
   const int64_t room = w.in[axis] + w.pad[axis] + w.pad_end[axis] - w.extent(axis);
@@ -106,6 +114,38 @@ inline void take_output(Bind& b, Window& w, const Tensor& x, int64_t channels, b
   for (int i = 0; i < w.rank; ++i) {
     w.out[kWindowAxes - w.rank + i] = y.dims[2 + i];
     w.y[kWindowAxes - w.rank + i] = y.strides[2 + i];
+  }
+}
+
+// Adds weight * input to `sums`, one an output position of the row (od, oh), for every channel and every tap that lies
+// inside the input. `image` and `filter` begin at the first channel; `weight_of` and `input_of` make elements numbers.
+template <class X, class W, class Sum, class WeightOf, class InputOf>
+inline void add_taps(const Window& g, const Tensor& x, const X* image, const Tensor& w, const W* filter, int64_t od,
+                     int64_t oh, Sum* sums, WeightOf weight_of, InputOf input_of) {
+  int64_t tap[kWindowAxes] = {0, 0, 0};
+  for (int i = 0; i < g.rank; ++i) tap[kWindowAxes - g.rank + i] = w.strides[2 + i];
+  const int64_t channels = w.dims[1], step = g.stride[2] * g.x[2];
+  for (int64_t kd = 0; kd < g.kernel[0]; ++kd) {
+    const int64_t id = od * g.stride[0] + kd * g.dilation[0] - g.pad[0];
+    if (id < 0 || id >= g.in[0]) continue;
+    for (int64_t kh = 0; kh < g.kernel[1]; ++kh) {
+      const int64_t ih = oh * g.stride[1] + kh * g.dilation[1] - g.pad[1];
+      if (ih < 0 || ih >= g.in[1]) continue;
+      for (int64_t kw = 0; kw < g.kernel[2]; ++kw) {
+        int64_t first, last;
+        g.inside(2, kw, &first, &last);
+        const int64_t shift = kw * g.dilation[2] - g.pad[2];
+        for (int64_t c = 0; c < channels; ++c) {
+          const Sum weight = weight_of(filter[c * w.strides[1] + kd * tap[0] + kh * tap[1] + kw * tap[2]]);
+          const X* row = image + c * x.strides[1] + id * g.x[0] + ih * g.x[1] + shift * g.x[2];
+          if (step == 1) {
+            for (int64_t ow = first; ow < last; ++ow) sums[ow] += weight * input_of(row[ow]);
+          } else {
+            for (int64_t ow = first; ow < last; ++ow) sums[ow] += weight * input_of(row[ow * step]);
+          }
+        }
+      }
+    }
   }
 }
 
