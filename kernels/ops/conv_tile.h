@@ -132,11 +132,4 @@ inline constexpr ConvTiles kConvTiles = make_conv_tiles(std::make_integer_sequen
 inline int64_t conv_panels(int64_t columns) { return (columns + kConvPanel - 1) / kConvPanel; }
 inline int64_t conv_padded(int64_t columns) { return (columns + kLanes - 1) / kLanes * kLanes; }
 
-// One panel of weights applied to `n` consecutive rows, split evenly over tiles. `pass`: an activation that is no bound.
-struct ConvPanel {
-  const float* weights;
-  int columns;  // 1 to kConvPanel
-  float bias[kConvPanel];
-};
-
 }  // namespace graphopt
