@@ -11,7 +11,7 @@ from graphopt.ir.attributes import attribute
 
 __all__ = ["Weight", "weight_of"]
 
-_FLOATS = (ir.DataType.FLOAT,)
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,8 @@ def weight_of(node: ir.Node) -> Weight | None:
 def _axes(node: ir.Node, rank: int) -> tuple[int, int | None] | None:
     """Axis of the outputs, and the one that is summed along."""
     if node.op_type == "MatMul":
-        # Of a stack of matrices a scale for each column would hold for all of them: that is not asked for.
-        return (1, 0) if rank == 2 else None
+        # In a stack of matrices, columns at one place share a scale.
+        return rank - 1, rank - 2
     if node.op_type == "Gemm":
         if rank != 2 or attribute(node, "alpha", 1.0) != 1.0:
             return None

@@ -5,17 +5,19 @@
 
 The codes of a weight that the products of one body use alone move into that body, and so does its
 DequantizeLinear: runtimes multiply by the codes themselves only if they see both there (onnxruntime 1.27 to
-1.32 refuses a product of floats by codes that a body captures). Where several graphs use a weight, or
-something else does, it becomes numbers once, where it lies.
+1.32 refuses a product of floats by codes that a body captures). What else uses a weight shares its numbers,
+which are made once, where the codes lie. A weight of float16 or bfloat16 becomes that type again behind its
+DequantizeLinear. Functions have no initializers: there codes lie in Constant nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.errors import UsageError
 from graphopt.ir import lazy
 from graphopt.ir.constants import shape_of
 from graphopt.ir.quantizable import Weight
@@ -34,61 +36,73 @@ class StoredWeights:
         self.editor = editor
         self._constants: dict[tuple[ir.Graph, object, object, bytes], ir.Value] = {}
 
-    def store(self, weight: Weight, grid: Grid, users: Sequence[Weight], *, is_integer: bool) -> None:
+    def store(
+        self,
+        grid: Grid,
+        users: Sequence[Weight],
+        *,
+        integer: Collection[ir.Node] = (),
+        codes: np.ndarray | None = None,
+    ) -> None:
         """Store a weight as codes for everything that uses it.
 
         Args:
-            weight: The weight, at one of its users.
             grid: Its codes.
-            users: All operators that it is a weight of.
-            is_integer: Whether each of them multiplies codes by codes.
+            users: The weight at each operator that was looked at, in order; others get its numbers.
+            integer: Those operators that multiply codes by codes.
+            codes: The codes, shaped like the weight; None: the nearest ones.
         """
-        value = weight.value
-        is_all = len(list(value.uses())) == len(users) and not value.is_graph_output()
-        graphs = list(dict.fromkeys(user.node.graph for user in users if user.node.graph is not None))
-        if is_all and all(user.is_table for user in users) and _keeps_last_axis(grid, weight):
-            self._store_table(weight, grid, users)
-        elif (
-            is_all
-            and all(user.is_matrix or is_integer for user in users)
-            and (len(graphs) == 1 or is_integer)
-        ):
-            home = graphs[0] if len(graphs) == 1 else _home(value)
-            codes = self._codes(weight, grid, home)
-            for graph in graphs:
-                here = [user for user in users if user.node.graph is graph]
-                numbers = self._dequantized(codes, grid, here[0].node, graph)
-                for user in here:
-                    user.node.replace_input_with(user.index, numbers)
-                    self.editor.touch(user.node)
-        else:
-            home = _home(value)
-            codes = self._codes(weight, grid, home)
-            numbers = self._dequantized(codes, grid, home[0], home)
-            self.editor.take_over(value, numbers)
+        weight, value = users[0], users[0].value
+        nodes = {user.node for user in users}
+        is_all = not value.is_graph_output() and all(use.node in nodes for use in value.uses())
+        tables = [user for user in users if user.is_table and _reads_rows(grid, user)]
+        rest = [user for user in users if user not in tables]
+        home = _home(value)
+        if is_all and len(graphs := {user.node.graph for user in users}) == 1:
+            only = graphs.pop()
+            if only is not None and all(user.is_matrix or user.node in integer for user in rest):
+                home = only
+        direct = [u for u in rest if u.node in integer or (u.is_matrix and u.node.graph is home)]
+        stored = self._codes(weight, grid, home, codes)
+        for table in tables:
+            self._read_rows(table, grid, stored, home)
+        if not is_all or len(direct) < len(rest):
+            direct = [user for user in direct if user.node.graph is not home]
+        self._give_each_graph(direct, grid, stored)
+        if value.uses() or value.is_graph_output():
+            self.editor.take_over(value, self._numbers(stored, weight, grid, self._first(home)))
+        self.drop(value)
+
+    def store_half(self, users: Sequence[Weight]) -> None:
+        """Store a weight as float16, and make it a float again for everything that uses it.
+
+        Raises:
+            UsageError: It has numbers that float16 can't say.
+        """
+        weight, value = users[0], users[0].value
+        if weight.tensor.dtype != ir.DataType.FLOAT:
+            return
+        if float(np.abs(weight.tensor.numpy()).max()) > np.finfo(np.float16).max:
+            raise UsageError(
+                f"weight {value.name!r} can't be float16: it has numbers beyond {np.finfo(np.float16).max:g}"
+            )
+        home = _home(value)
+        half = lazy.mapped(
+            (weight.tensor,),
+            lambda array: array.astype(np.float16),
+            ir.DataType.FLOAT16,
+            shape_of(weight.tensor),
+        )
+        stored = self._stored(half, f"{value.name}_half", home)
+        self.editor.take_over(value, self._cast(stored, ir.DataType.FLOAT, self._first(home)))
         self.drop(value)
 
     def constant(self, array: np.ndarray, name: str, graph: ir.Graph) -> ir.Value:
-        """An initializer of a graph; equal ones are one."""
+        """A constant of a graph; equal ones are one."""
         key = (graph, array.dtype, array.shape, array.tobytes())
         if key not in self._constants:
-            self._constants[key] = self._initializer(ir.Tensor(array), name, graph)
+            self._constants[key] = self._stored(ir.Tensor(array), name, graph)
         return self._constants[key]
-
-    def _store_table(self, weight: Weight, grid: Grid, users: Sequence[Weight]) -> None:
-        home = _home(weight.value)
-        codes = self._codes(weight, grid, home)
-        scale = self.constant(grid.scale, "scale", home)
-        for user in users:
-            draft = Draft(self.editor, user.node)
-            with building(draft):
-                rows = op.Gather(codes, user.node.inputs[1], axis=0)
-                if grid.axis is None:
-                    numbers = op.DequantizeLinear(rows, scale)
-                else:
-                    numbers = op.DequantizeLinear(rows, scale, axis=-1)
-                draft.replace(user.node.outputs[0], numbers)
-            self.editor.commit(draft, None)
 
     def drop(self, value: ir.Value) -> None:
         """Take a weight out that nothing uses any more."""
@@ -100,15 +114,72 @@ class StoredWeights:
         elif value.graph is not None:
             value.graph.initializers.pop(value.name or "", None)
 
-    def _codes(self, weight: Weight, grid: Grid, graph: ir.Graph) -> ir.Value:
-        tensor = lazy.mapped(
-            (weight.tensor,), lambda array: quantized(array, grid), grid.dtype, shape_of(weight.tensor)
-        )
-        return self._initializer(tensor, f"{weight.value.name}_q", graph)
+    # ------------------------------------------------------------------ who reads what
 
-    def _initializer(self, tensor: ir.TensorProtocol, name: str, graph: ir.Graph) -> ir.Value:
+    def _give_each_graph(self, users: Sequence[Weight], grid: Grid, stored: ir.Value) -> None:
+        """Let users take numbers that are made in their own graph, next to them."""
+        made: dict[ir.Graph, ir.Value] = {}
+        for user in users:
+            graph = user.node.graph
+            assert graph is not None
+            if graph not in made:
+                made[graph] = self._numbers(stored, user, grid, user.node)
+            user.node.replace_input_with(user.index, made[graph])
+            self.editor.touch(user.node)
+
+    def _read_rows(self, user: Weight, grid: Grid, stored: ir.Value, home: ir.Graph) -> None:
+        """Look up codes, and their scales where each row has one."""
+        draft = Draft(self.editor, user.node)
+        index = user.node.inputs[1]
+        with building(draft):
+            rows = op.Gather(stored, index, axis=0)
+            if grid.axis == 0:
+                column = grid.scale.reshape(-1, *[1] * (len(user.tensor.shape) - 1))
+                scales = op.Gather(self.constant(column, "scale", home), index, axis=0)
+                numbers = op.Mul(op.Cast(rows, to=int(ir.DataType.FLOAT)), scales)
+            elif grid.axis is None:
+                numbers = op.DequantizeLinear(rows, self.constant(grid.scale, "scale", home))
+            else:
+                numbers = op.DequantizeLinear(rows, self.constant(grid.scale, "scale", home), axis=-1)
+            if user.tensor.dtype != ir.DataType.FLOAT:
+                numbers = op.Cast(numbers, to=int(user.tensor.dtype))
+            draft.replace(user.node.outputs[0], numbers)
+        self.editor.commit(draft, None)
+
+    # ------------------------------------------------------------------ codes and numbers
+
+    def _is_in_function(self, graph: ir.Graph) -> bool:
+        region = self.editor.regions.get(graph)
+        return region is not None and region.function is not None
+
+    def _first(self, graph: ir.Graph) -> ir.Node:
+        """The first node that may use a constant: in functions these are nodes and stand before it."""
+        if not self._is_in_function(graph):
+            return graph[0]
+        return next((node for node in graph if node.op_type != "Constant"), graph[-1])
+
+    def _codes(self, weight: Weight, grid: Grid, graph: ir.Graph, codes: np.ndarray | None) -> ir.Value:
+        tensor: ir.TensorProtocol
+        if codes is not None:
+            tensor = ir.Tensor(codes, dtype=grid.dtype)
+        else:
+            tensor = lazy.mapped(
+                (weight.tensor,), lambda array: quantized(array, grid), grid.dtype, shape_of(weight.tensor)
+            )
+        return self._stored(tensor, f"{weight.value.name}_q", graph)
+
+    def _stored(self, tensor: ir.TensorProtocol, name: str, graph: ir.Graph) -> ir.Value:
+        """A constant value: an initializer, in a function the output of a Constant."""
+        name = self.editor.names.unique(name)
+        if self._is_in_function(graph):
+            node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
+            node.outputs[0].name = name
+            node.outputs[0].type = ir.TensorType(tensor.dtype)
+            node.outputs[0].shape = ir.Shape(shape_of(tensor))
+            self.editor.insert(node, graph[0])
+            return node.outputs[0]
         value = ir.Value(
-            name=self.editor.names.unique(name),
+            name=name,
             const_value=tensor,
             type=ir.TensorType(tensor.dtype),
             shape=ir.Shape(shape_of(tensor)),
@@ -116,26 +187,40 @@ class StoredWeights:
         graph.register_initializer(value)
         return value
 
-    def _dequantized(self, codes: ir.Value, grid: Grid, before: ir.Node, graph: ir.Graph) -> ir.Value:
+    def _numbers(self, stored: ir.Value, weight: Weight, grid: Grid, before: ir.Node) -> ir.Value:
         """The numbers that codes stand for; symmetric ones need no zero point."""
-        inputs = [codes, self.constant(grid.scale, "scale", graph)]
+        graph = before.graph
+        assert graph is not None
+        inputs = [stored, self.constant(grid.scale, "scale", graph)]
         if grid.zero_point.any():
             inputs.append(self.constant(grid.zero_point, "zero", graph))
         attributes = [] if grid.axis is None else [ir.AttrInt64("axis", grid.axis)]
         if grid.block_size:
             attributes.append(ir.AttrInt64("block_size", grid.block_size))
         node = ir.Node(
-            "", "DequantizeLinear", inputs, attributes, name=self.editor.names.unique(f"{codes.name}/DQ")
+            "", "DequantizeLinear", inputs, attributes, name=self.editor.names.unique(f"{stored.name}/DQ")
         )
         node.outputs[0].name = self.editor.names.unique("weight")
         node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        node.outputs[0].shape = codes.shape
+        node.outputs[0].shape = stored.shape
+        self.editor.insert(node, before)
+        dtype = weight.tensor.dtype
+        return node.outputs[0] if dtype == ir.DataType.FLOAT else self._cast(node.outputs[0], dtype, before)
+
+    def _cast(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
+        node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(dtype))])
+        node.name = self.editor.names.unique(f"{value.name}/Cast")
+        node.outputs[0].name = self.editor.names.unique("weight")
+        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), value.shape
         self.editor.insert(node, before)
         return node.outputs[0]
 
 
-def _keeps_last_axis(grid: Grid, weight: Weight) -> bool:
-    return not grid.block_size and grid.axis in (None, len(weight.tensor.shape) - 1)
+def _reads_rows(grid: Grid, user: Weight) -> bool:
+    """Whether rows can be looked up as codes: their scales are the same, or there is one for each row."""
+    if grid.block_size or grid.zero_point.any():
+        return False
+    return grid.axis in (None, 0, len(user.tensor.shape) - 1)
 
 
 def _home(value: ir.Value) -> ir.Graph:

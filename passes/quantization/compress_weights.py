@@ -17,7 +17,7 @@ import onnx_ir as ir
 from graphopt.errors import UsageError
 from graphopt.ir.quantizable import Weight, weight_of
 from graphopt.ir.quantizing import Grid, block_grid, channel_grid
-from graphopt.ir.scopes import nested
+from graphopt.ir.scopes import all_graphs
 from graphopt.rewriting import Pass
 from graphopt.rewriting.editor import Editor
 from graphopt.rewriting.stored_weights import StoredWeights
@@ -50,18 +50,17 @@ class CompressWeights(Pass):
     def run_model(self, editor: Editor) -> None:
         if self.bits not in (4, 8) or self.block_size < 1:
             raise UsageError(f"compress-weights stores 8 or 4 bits in blocks of 1 or more, not {self}")
+        needed = BLOCKS_SINCE if self.bits == 4 else AXIS_SINCE
         users: dict[ir.Value, list[Weight]] = {}
-        for graph in nested(editor.model.graph):
+        for graph in all_graphs(editor.model):
             for node in graph:
                 weight = weight_of(node)
-                if weight is not None and weight.tensor.size >= self.smallest:
-                    users.setdefault(weight.value, []).append(weight)
-        needed = BLOCKS_SINCE if self.bits == 4 else AXIS_SINCE
-        if not users or editor.model.graph.opset_imports.get("", 1) < needed:
-            return
+                if weight is None or weight.tensor.size < self.smallest or editor.opset_at(node) < needed:
+                    continue
+                users.setdefault(weight.value, []).append(weight)
         stored = StoredWeights(editor)
         for found in users.values():
-            stored.store(found[0], self._grid(found), found, is_integer=False)
+            stored.store(self._grid(found), found)
 
     def _grid(self, users: list[Weight]) -> Grid:
         first = users[0]

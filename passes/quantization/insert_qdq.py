@@ -28,7 +28,9 @@ from graphopt.rewriting.stored_weights import StoredWeights
 
 APPLIED = "graphopt.quant_table"
 INTEGER = "int8"
-STORED = ("int8", "weight_only")
+HALF = "float16"
+CODED = ("int8", "weight_only")
+STORED = (*CODED, HALF)
 WITH_BIAS = ("Conv", "Gemm")
 
 
@@ -72,13 +74,8 @@ class _Insertion:
         }
         self.codes: dict[str, ir.Value] = {}
         self.numbers: dict[tuple[str, ir.Graph | None], ir.Value] = {}
-        for kind, named, known in (
-            ("tensor", table.tensors, self.values),
-            ("operator", table.operators, self.nodes),
-        ):
-            lost = next((name for name in named if name not in known), None)
-            if lost is not None:
-                raise UsageError(f"the quant table names {kind} {lost!r}, which the model does not have")
+        opset = editor.model.graph.opset_imports.get("", 1)
+        quant_table.check_fit(table, self.values, self.nodes, opset)
 
     def run(self) -> None:
         planned = [
@@ -87,7 +84,7 @@ class _Insertion:
             if name in self.table.operators and self.table.operators[name].mode in STORED
         ]
         integer = [(node, plan) for node, plan in planned if plan.mode == INTEGER]
-        weights = [weight for node, _ in planned if (weight := weight_of(node)) is not None]
+        weights = [(weight, plan) for node, plan in planned if (weight := weight_of(node)) is not None]
         biased = [(node, self._input_grid(node, plan)) for node, plan in integer]
         for _, plan in integer:
             for name in plan.outputs:
@@ -203,15 +200,18 @@ class _Insertion:
 
     # ------------------------------------------------------------------ weights and biases
 
-    def _store_weights(self, weights: list[Weight], integer: set[ir.Node]) -> None:
-        users: dict[ir.Value, list[Weight]] = {}
-        for weight in weights:
-            users.setdefault(weight.value, []).append(weight)
+    def _store_weights(self, planned: list[tuple[Weight, OperatorPlan]], integer: set[ir.Node]) -> None:
+        """Store each weight once; codes are what all take if one operator wants them."""
+        users: dict[ir.Value, list[tuple[Weight, OperatorPlan]]] = {}
+        for weight, plan in planned:
+            users.setdefault(weight.value, []).append((weight, plan))
         for value, found in users.items():
-            name = self.names.get(value)
-            if name is not None and name in self.table.tensors:
-                is_integer = all(weight.node in integer for weight in found)
-                self.stored.store(found[0], self._grid(name), found, is_integer=is_integer)
+            coded = [weight for weight, plan in found if plan.mode in CODED]
+            given = self.table.tensors.get(self.names.get(value, ""))
+            if coded and given is not None:
+                self.stored.store(given.grid, coded, integer=integer, codes=given.codes)
+            elif any(plan.mode == HALF for _, plan in found):
+                self.stored.store_half([weight for weight, _ in found])
 
     def _quantize_bias(self, node: ir.Node, grid: Grid | None) -> None:
         bias = node.inputs[2] if len(node.inputs) > 2 and node.op_type in WITH_BIAS else None

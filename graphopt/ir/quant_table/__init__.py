@@ -7,6 +7,7 @@ on the model whose hash it has; those of bodies are written `loop_node:body/valu
 """
 
 from graphopt.ir.quant_table.checking import schema
+from graphopt.ir.quant_table.fitting import check_fit
 from graphopt.ir.quant_table.plans import (
     CalibrationNote,
     Mode,
@@ -33,6 +34,7 @@ __all__ = [
     "Scaling",
     "TensorPlan",
     "as_json",
+    "check_fit",
     "read",
     "schema",
     "write",
