@@ -13,12 +13,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir import constants
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_float
+from graphopt.ir.element_types import FLOATS
 from graphopt.ir.inference import Facts
 
-__all__ = ["FLOAT_TYPES", "MOST_CHANNELS", "Affine", "affine_of", "channels_of"]
-
-FLOAT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+__all__ = ["MOST_CHANNELS", "Affine", "affine_of", "channels_of"]
 
 # A constant with more elements than any layer has channels is no affine map; its bytes are not read.
 MOST_CHANNELS = 1 << 18
@@ -118,7 +117,7 @@ def affine_of(node: ir.Node, facts: Facts) -> tuple[ir.Value, Affine] | None:
         found = _arithmetic(node, facts)
     else:
         return None
-    if found is None or facts.dtype(found[0]) not in FLOAT_TYPES or not found[1].is_finite:
+    if found is None or facts.dtype(found[0]) not in FLOATS or not found[1].is_finite:
         return None
     return found
 
@@ -170,8 +169,7 @@ def _batch_normalization(node: ir.Node, facts: Facts) -> tuple[ir.Value, Affine]
     scale, bias, mean, variance = (np.asarray(t.numpy()).astype(np.float64) for t in tensors if t is not None)
     if not scale.shape == bias.shape == mean.shape == variance.shape or scale.ndim != 1:
         return None
-    epsilon = attribute(node, "epsilon", 1e-5)
-    assert isinstance(epsilon, float)
+    epsilon = attribute_float(node, "epsilon", 1e-5)
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(variance + epsilon)
         return value, Affine(factor, bias - mean * factor, 1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias, TypeVar, overload
 
 import onnx_ir as ir
 
 from graphopt.ir import constants
+from graphopt.ir.operands import input_of
 
-__all__ = ["AttributeValue", "attribute", "axes_of"]
+__all__ = ["AttributeValue", "attribute", "attribute_float", "attribute_int", "attribute_ints", "axes_of"]
 
 T = TypeVar("T")
 AttributeValue: TypeAlias = (
@@ -43,6 +45,27 @@ def attribute(node: ir.Node, name: str, default: T | None = None) -> AttributeVa
     return value
 
 
+def attribute_int(node: ir.Node, name: str, default: int = 0) -> int:
+    """An attribute that is an integer; checked models have no other in its place."""
+    value = attribute(node, name, default)
+    assert isinstance(value, int), f"{name} of {node.op_type} is an integer"
+    return value
+
+
+def attribute_float(node: ir.Node, name: str, default: float) -> float:
+    """An attribute that is a number."""
+    value = attribute(node, name, default)
+    assert isinstance(value, int | float), f"{name} of {node.op_type} is a number"
+    return float(value)
+
+
+def attribute_ints(node: ir.Node, name: str, default: Sequence[int] = ()) -> tuple[int, ...]:
+    """An attribute that is a list of integers."""
+    value = attribute(node, name, tuple(default))
+    assert isinstance(value, tuple), f"{name} of {node.op_type} is a list"
+    return tuple([int(n) for n in value])
+
+
 def axes_of(node: ir.Node, opset: int) -> tuple[int, ...] | None:
     """The axes of Squeeze, Unsqueeze, Reduce*, Slice, Pad, CumSum and operators with an `axis`.
 
@@ -52,14 +75,15 @@ def axes_of(node: ir.Node, opset: int) -> tuple[int, ...] | None:
         node.op_type, _REDUCTION_INPUT if node.op_type.startswith("Reduce") else (0, 0)
     )
     if since and opset >= since:
-        if index >= len(node.inputs) or node.inputs[index] is None:
+        value = input_of(node, index)
+        if value is None:
             return ()
-        array = constants.array(node.inputs[index])
+        array = constants.array(value)
         return None if array is None else tuple(int(axis) for axis in array.reshape(-1))
     for name in ("axes", "axis"):
         if name in node.attributes.data:
-            value = attribute(node, name)
-            if isinstance(value, tuple):
-                return value  # type: ignore[return-value]
-            return (value,) if isinstance(value, int) else None
+            given = attribute(node, name)
+            if isinstance(given, tuple):
+                return given  # type: ignore[return-value]
+            return (given,) if isinstance(given, int) else None
     return ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphopt.ir import constants
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_int, attribute_ints
 
 __all__ = ["Geometry", "geometry_of", "identity_like", "joined"]
 
@@ -49,17 +49,16 @@ def geometry_of(node: ir.Node) -> Geometry | None:
         return None
     taps = constants.shape_of(tensor)[2:]
     spatial = len(taps)
-    pads = _ints(node, "pads", (0,) * (2 * spatial))
-    step = _ints(node, "dilations", (1,) * spatial)
-    stride = _ints(node, "strides", (1,) * spatial)
+    pads = attribute_ints(node, "pads", (0,) * (2 * spatial))
+    step = attribute_ints(node, "dilations", (1,) * spatial)
+    stride = attribute_ints(node, "strides", (1,) * spatial)
     if attribute(node, "auto_pad", "NOTSET") == "VALID":
         pads = (0,) * (2 * spatial)
     if spatial == 0 or len(pads) != 2 * spatial:
         return None
     reach = tuple(pads[i] + pads[spatial + i] - (taps[i] - 1) * step[i] - 1 for i in range(spatial))
-    groups = attribute(node, "group", 1)
-    assert isinstance(groups, int)
-    return Geometry(taps, tuple(-p for p in pads[:spatial]), step, stride, reach, groups)
+    first = tuple(-p for p in pads[:spatial])
+    return Geometry(taps, first, step, stride, reach, attribute_int(node, "group", 1))
 
 
 def identity_like(other: Geometry) -> Geometry:
@@ -86,9 +85,3 @@ def joined(one: Geometry, other: Geometry) -> Geometry | None:
         steps.append(step)
     found = Geometry(tuple(counts), tuple(firsts), tuple(steps), one.stride, one.reach, one.groups)
     return found if min(found.pads) >= 0 else None
-
-
-def _ints(node: ir.Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    value = attribute(node, name, default)
-    assert isinstance(value, tuple)
-    return tuple(int(n) for n in value)

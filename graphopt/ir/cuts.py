@@ -10,6 +10,7 @@ from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import Dim, high, low, minimum
 from graphopt.ir.facts.slicing import cut_bounds
 from graphopt.ir.inference import Facts
+from graphopt.ir.operands import input_of
 
 __all__ = ["TO_THE_END", "Cut", "cuts_of", "is_slice", "spelled_end", "spelled_start"]
 
@@ -72,7 +73,7 @@ def _bounds(node: ir.Node, i: int, facts: Facts, opset: int) -> tuple[Dim, ...] 
     if opset < 10:
         given = attribute(node, ("starts", "ends", "axes", "steps")[i], ())
         return tuple(n for n in given if isinstance(n, int)) if isinstance(given, tuple) else None
-    value = node.inputs[i + 1] if i + 1 < len(node.inputs) else None
+    value = input_of(node, i + 1)
     if value is None:
         return ()
     elements = facts.elements(value)

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir import constants
+from graphopt.ir.element_types import FLOATS
 
 if TYPE_CHECKING:
     from graphopt.ir.inference import Facts
 
 Array = npt.NDArray[np.generic]
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
@@ -310,7 +310,7 @@ def _scatter(op: Operation) -> None:
 
 
 def _erf(op: Operation) -> None:
-    if op.dtype(0) not in _FLOATS:
+    if op.dtype(0) not in FLOATS:
         raise Inexact("integers are no longer taken")
 
 

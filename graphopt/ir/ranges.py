@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute_float
 
 __all__ = ["clip_bounds", "has_no_sign", "is_never_negative"]
 
@@ -102,9 +102,7 @@ def clip_bounds(node: ir.Node, opset: int) -> tuple[float, float] | None:
     An absent bound is infinite from opset 11 on; before, it is the largest float32.
     """
     largest = math.inf if opset >= 11 else float(np.finfo(np.float32).max)
-    low, high = attribute(node, "min", -largest), attribute(node, "max", largest)
-    assert isinstance(low, int | float) and isinstance(high, int | float)
-    found = [float(low), float(high)]
+    found = [attribute_float(node, "min", -largest), attribute_float(node, "max", largest)]
     for i, given in enumerate(node.inputs[1:3]):
         if given is None:
             continue

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from graphopt.ir import constants
 from graphopt.ir.attributes import attribute
+from graphopt.ir.operands import input_of
 
 __all__ = ["AxisSlice", "slices_of"]
 
@@ -40,7 +41,7 @@ def slices_of(node: ir.Node) -> tuple[AxisSlice, ...] | None:
     else:
         columns = []
         for index in (1, 2, 3, 4):
-            given = node.inputs[index] if index < len(node.inputs) else None
+            given = input_of(node, index)
             array = constants.array(given)
             if given is not None and array is None:
                 return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_int
 from graphopt.ir.names import Names
 
 __all__ = ["expand_batched_scan"]
@@ -57,8 +57,7 @@ def expand_batched_scan(node: ir.Node, names: Names) -> list[ir.Node]:
     assert isinstance(graph, ir.Graph), "the node is of a graph"
     lengths, *rest = node.inputs
     given = [value for value in rest if value is not None]
-    count = attribute(node, "num_scan_inputs", 0)
-    assert isinstance(count, int), "num_scan_inputs is an integer"
+    count = attribute_int(node, "num_scan_inputs")
     prefix = node.name or node.op_type
     outside = _Nodes(names, prefix)
     sizes = outside.add("Shape", given[-1])[0]

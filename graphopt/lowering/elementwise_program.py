@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, Expr
+from graphopt.ir.element_types import FLOATS, INTEGERS
 
 __all__ = [
     "KERNEL",
@@ -119,8 +120,6 @@ class Op(IntEnum):
 
 _OPS = tuple(Op)
 _T = ir.DataType
-FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
-INTEGERS = frozenset({_T.INT8, _T.INT16, _T.INT32, _T.INT64, _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64})
 FLOATS8 = frozenset({_T.FLOAT8E4M3FN, _T.FLOAT8E4M3FNUZ, _T.FLOAT8E5M2, _T.FLOAT8E5M2FNUZ, _T.FLOAT4E2M1})
 SMALL = frozenset({_T.INT4, _T.UINT4, _T.INT2, _T.UINT2})
 CASTABLE = FLOATS | INTEGERS | FLOATS8 | SMALL | {_T.BOOL, _T.FLOAT8E8M0}

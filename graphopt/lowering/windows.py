@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_ints
 
-__all__ = ["CHANNELS_LAST", "auto_pad_of", "channels_last", "number", "numbers", "window_ints"]
+__all__ = ["CHANNELS_LAST", "auto_pad_of", "channels_last", "window_ints"]
 
 _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 # Axes of (N, C, spatial...) from outermost to innermost in memory, by rank.
@@ -25,25 +25,12 @@ def auto_pad_of(node: ir.Node) -> int:
     return _AUTO_PADS.index(str(attribute(node, "auto_pad", "NOTSET")) or "NOTSET")
 
 
-def number(node: ir.Node, name: str, default: int = 0) -> int:
-    """An attribute that is an integer."""
-    found = attribute(node, name, default)
-    assert isinstance(found, int), f"{name} is an integer"
-    return found
-
-
-def numbers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
-    """An attribute that is a list of integers."""
-    found = attribute(node, name)
-    return tuple(default) if found is None else tuple(int(n) for n in found)  # type: ignore[union-attr, arg-type]
-
-
 def window_ints(node: ir.Node, kernel: Sequence[int]) -> tuple[int, ...]:
     """Kernel, strides, dilations, pads before, pads after."""
     axes = len(kernel)
     return (
         *kernel,
-        *numbers(node, "strides", (1,) * axes),
-        *numbers(node, "dilations", (1,) * axes),
-        *numbers(node, "pads", (0,) * (2 * axes)),
+        *attribute_ints(node, "strides", (1,) * axes),
+        *attribute_ints(node, "dilations", (1,) * axes),
+        *attribute_ints(node, "pads", (0,) * (2 * axes)),
     )

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from graphopt import __version__
 from graphopt.ir import scopes
+from graphopt.ir.element_types import FLOATS
 
 if TYPE_CHECKING:
     from graphopt.ir.quant_table import QuantTable
@@ -24,10 +25,7 @@ SCHEMA = "urn:graphopt:quantization:1"
 Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 # Types of weights; integers of more bits are sizes and indices.
-_NUMBERS = frozenset(
-    {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
-    | {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4}
-)
+_NUMBERS = FLOATS | {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4}
 
 
 class MeasuredLoss(Protocol):

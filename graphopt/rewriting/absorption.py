@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from graphopt.ir import constants
 from graphopt.ir.affine import Affine, affine_of
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_ints
 from graphopt.ir.dims import product
 from graphopt.rewriting import weights
 from graphopt.rewriting.weights import Plan, rebuilt
@@ -150,9 +150,7 @@ def channel_axis_before(node: ir.Node, affine: Affine, editor: Editor) -> int | 
     if given is None or made is None:
         return None
     if node.op_type == "Transpose":
-        perm = attribute(node, "perm", tuple(range(len(given)))[::-1])
-        assert isinstance(perm, tuple)
-        return int(perm[axis])
+        return attribute_ints(node, "perm", range(len(given))[::-1])[axis]
     if node.op_type not in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
         return None
     # Row-major: the channel of an element is (its place // inner) mod count, on both sides alike.

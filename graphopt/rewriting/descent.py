@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from graphopt.ir import constants
 from graphopt.ir.affine import Affine, affine_of
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_ints
 from graphopt.ir.dims import product
 from graphopt.rewriting.absorption import above
 from graphopt.rewriting.operators import op, placed_before
@@ -168,9 +168,7 @@ class _Descent:
         if given is None or made is None or axis is None:
             return None
         if node.op_type == "Transpose":
-            perm = attribute(node, "perm", tuple(range(len(given)))[::-1])
-            assert isinstance(perm, tuple)
-            return perm.index(axis)
+            return attribute_ints(node, "perm", range(len(given))[::-1]).index(axis)
         if node.op_type not in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
             return None
         inner, count = product(given[axis + 1 :]), given[axis]

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir.dims import Dim, product
 from graphopt.ir.inference import Facts
+from graphopt.ir.operands import input_of
 from graphopt.ir.relabelling import Relabelling, is_relabelling, relabelling
 from graphopt.ir.shape_terms import Term
 from graphopt.rewriting.parted_axes import Adapted, Anchor, adapted, parted
@@ -242,7 +243,7 @@ class RegionSearch:
 
     def _tile(self, value: ir.Value, node: ir.Node, members: dict[ir.Node, Adapted]) -> Part | None:
         """A Tile over the outer part alone: those who broadcast need it not."""
-        source, counts = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
+        source, counts = node.inputs[0], input_of(node, 1)
         dims = self._facts.dims(source) if source is not None else None
         repeats = self._facts.elements(counts) if counts is not None else None
         if source is None or dims is None or repeats is None or dims[0] != product(self._lead[1:]):

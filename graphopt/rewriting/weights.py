@@ -14,8 +14,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir import constants, lazy
-from graphopt.ir.affine import FLOAT_TYPES, Affine, Vector, affine_of
-from graphopt.ir.attributes import attribute
+from graphopt.ir.affine import Affine, Vector, affine_of
+from graphopt.ir.attributes import attribute_float, attribute_int
+from graphopt.ir.element_types import FLOATS
+from graphopt.ir.operands import input_of
 from graphopt.rewriting.operators import Operator, constant, in_place_of, op
 
 if TYPE_CHECKING:
@@ -27,11 +29,8 @@ __all__ = [
     "Array",
     "Plan",
     "after",
-    "attribute_float",
-    "attribute_int",
     "copy_of",
     "fitting",
-    "input_of",
     "is_safe",
     "parameter",
     "rebuilt",
@@ -100,7 +99,7 @@ def parameter(value: ir.Value | None, *, is_shared_alike: bool = False) -> ir.Te
         is_shared_alike: Whether all other users are about to replace it by the same one.
     """
     tensor = constants.constant(value)
-    if value is None or tensor is None or tensor.dtype not in FLOAT_TYPES:
+    if value is None or tensor is None or tensor.dtype not in FLOATS:
         return None
     others = (len(value.uses()) > 1 and not is_shared_alike) or value.is_graph_output()
     return None if others and tensor.nbytes > GROWTH_BYTES else tensor
@@ -322,7 +321,7 @@ def _after_mul(node: ir.Node, affine: Affine, facts: Facts) -> Plan | None:
         return None
     for i in (1, 0):
         tensor, other = constants.constant(input_of(node, i)), node.inputs[1 - i]
-        if tensor is None or tensor.dtype not in FLOAT_TYPES or other is None or facts.rank(other) != rank:
+        if tensor is None or tensor.dtype not in FLOATS or other is None or facts.rank(other) != rank:
             continue
         factor = affine.shaped(affine.scale, rank)
         if node.op_type == "Div" and i == 1:
@@ -347,25 +346,6 @@ def fitting(array: npt.NDArray[np.float64], tensor: ir.TensorProtocol, rank: int
     if not np.isfinite(found.astype(np.float64)).all() or np.any((found == 0) & (array != 0)):
         return None
     return found if found.ndim <= rank and found.nbytes <= max(tensor.nbytes, GROWTH_BYTES * 4) else None
-
-
-def input_of(node: ir.Node, index: int) -> ir.Value | None:
-    """The input; None where it is absent."""
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
-def attribute_int(node: ir.Node, name: str, default: int) -> int:
-    """An attribute that is an int."""
-    value = attribute(node, name, default)
-    assert isinstance(value, int)
-    return value
-
-
-def attribute_float(node: ir.Node, name: str, default: float) -> float:
-    """An attribute that is a float."""
-    value = attribute(node, name, default)
-    assert isinstance(value, float | int)
-    return float(value)
 
 
 _AFTER: dict[str, Callable[[ir.Node, Affine, Facts], Plan | None]] = {

@@ -13,14 +13,12 @@ import onnx_ir as ir
 
 from graphopt.ir import constants
 from graphopt.ir.affine import Affine, Vector
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_float, attribute_int
 from graphopt.ir.inference import Facts
+from graphopt.ir.operands import input_of
 from graphopt.rewriting.weights import (
     LAZY_BYTES,
     Array,
-    attribute_float,
-    attribute_int,
-    input_of,
     is_safe,
     parameter,
     rebuilt,

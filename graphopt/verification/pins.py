@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from graphopt.ir import constants
+from graphopt.ir.operands import input_of
 from graphopt.verification.signature import Input
 
 _THROUGH = frozenset({"Identity", "Cast", "Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Sqrt", "Exp", "Clip"})
@@ -83,7 +84,7 @@ def _channel(node: ir.Node, rank: int, shape: tuple[int, ...]) -> tuple[int, int
 
 
 def _shape(node: ir.Node, index: int) -> tuple[int, ...] | None:
-    tensor = constants.constant(node.inputs[index]) if index < len(node.inputs) else None
+    tensor = constants.constant(input_of(node, index))
     return None if tensor is None else tuple(d for d in tensor.shape if isinstance(d, int))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import lazy
-from graphopt.ir.affine import FLOAT_TYPES
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, constant, ms, op, rule_on
 from graphopt.rewriting.weights import LAZY_BYTES
 
@@ -73,7 +73,7 @@ def as_one_operator(m: Match) -> ir.Value | Rejection | None:
     operands, result = found
     if len(operands) == 1:
         return _of_one(operands[0], result)
-    if len(operands) != 2 or m.dtype(m.output) not in FLOAT_TYPES:
+    if len(operands) != 2 or m.dtype(m.output) not in FLOATS:
         return Rejection(NOT_ONE_OPERATOR if len(operands) != 2 else NOT_FLOAT, m.output)
     if operands[0].letters == operands[1].letters == result:
         return op.Mul(operands[0].value, operands[1].value)

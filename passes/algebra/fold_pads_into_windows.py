@@ -15,8 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import dims as dim_arithmetic
-from graphopt.ir.attributes import axes_of
+from graphopt.ir.attributes import attribute_ints, axes_of
 from graphopt.ir.dims import Dim
+from graphopt.ir.operands import input_of
 from graphopt.ir.ranges import is_never_negative
 from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
 from graphopt.rewriting.weights import copy_of
@@ -79,8 +80,9 @@ def _padding(m: Match, value: ir.Value) -> _Padding | Rejection | None:
     if source is None or dims is None or m.attribute(node, "mode") not in (None, "constant"):
         return Rejection(NOT_PLAIN, value)
     number = m.attribute(node, "value") if m.opset < 11 else 0.0
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        number = m.scalar(node.inputs[2])
+    given = input_of(node, 2)
+    if given is not None:
+        number = m.scalar(given)
     amounts = _amounts(m, node, len(dims))
     if amounts is None or not isinstance(number, int | float):
         return Rejection(NOT_PLAIN, value)
@@ -130,9 +132,8 @@ def _kernel(m: Match, spatial: int) -> tuple[int, ...] | None:
         sizes = None if dims is None else tuple(dims[2:])
     if not isinstance(sizes, tuple) or not all(isinstance(n, int) for n in sizes):
         return None
-    steps = m.attribute(m.root, "dilations") or (1,) * spatial
-    assert isinstance(steps, tuple)
-    return tuple((int(n) - 1) * int(step) + 1 for n, step in zip(sizes, steps, strict=True))
+    steps = attribute_ints(m.root, "dilations") or (1,) * spatial
+    return tuple((int(n) - 1) * step + 1 for n, step in zip(sizes, steps, strict=True))
 
 
 def _is_wide_enough(m: Match, padding: _Padding, own: tuple[int, ...], kernel: tuple[int, ...]) -> bool:

@@ -17,8 +17,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants, lazy
-from graphopt.ir.affine import FLOAT_TYPES
+from graphopt.ir.attributes import attribute_ints
 from graphopt.ir.convolutions import geometry_of
+from graphopt.ir.element_types import FLOATS
 from graphopt.ir.slices import AxisSlice, slices_of
 from graphopt.rewriting import Match, Pass, Rejection, constant, op, rule_on
 from graphopt.rewriting.weights import LAZY_BYTES, copy_of
@@ -51,9 +52,8 @@ def _to_end(part: AxisSlice, dim: object) -> bool:
 
 
 def _strided(m: Match, node: ir.Node, source: ir.Value | None, steps: list[int]) -> ir.Value:
-    given = m.attribute(node, "strides") or (1,) * len(steps)
-    assert isinstance(given, tuple)
-    strides = [int(a) * b for a, b in zip(given, steps, strict=True)]
+    given = attribute_ints(node, "strides") or (1,) * len(steps)
+    strides = [a * b for a, b in zip(given, steps, strict=True)]
     return copy_of(node, [source, *node.inputs[1:]], strides=strides)
 
 
@@ -131,7 +131,7 @@ def convolution_of_phases(m: Match) -> ir.Value | Rejection | None:
         return Rejection(NOT_ALL_PHASES, value)
     if not m.has_one_consumer(value):
         return Rejection(HAS_OTHER_CONSUMERS, value)
-    if geometry is None or weight is None or weight.dtype not in FLOAT_TYPES or dims is None:
+    if geometry is None or weight is None or weight.dtype not in FLOATS or dims is None:
         return Rejection(OTHER_WINDOW, m.output)
     channels = dims[1]
     if geometry.groups != 1 or set(geometry.step) != {1} or not isinstance(channels, int):

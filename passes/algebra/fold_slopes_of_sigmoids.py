@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.affine import FLOAT_TYPES, Affine
+from graphopt.ir.affine import Affine
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, const, op, rule
 from graphopt.rewriting.absorption import above
 from graphopt.rewriting.descent import below
@@ -35,7 +36,7 @@ def sigmoid_with_slope(x):
 @sigmoid_with_slope.rewrite
 def without_slope(m: Match) -> dict[ir.Value, ir.Value] | Rejection:
     x, slope = m["x"], m.scalar("slope")
-    if slope is None or m.dtype(x) not in FLOAT_TYPES:
+    if slope is None or m.dtype(x) not in FLOATS:
         return Rejection(NOT_TAKEN, x)
     upper = above(m.editor, x, Affine(np.array(slope), np.zeros(()), None), m.root, uses=2)
     lower = below(m.editor, m.output, Affine(np.array(1 / slope), np.zeros(()), None), m.root.graph)

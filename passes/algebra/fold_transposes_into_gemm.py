@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.affine import FLOAT_TYPES
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
 
 HAS_OTHER_CONSUMERS = "the transposed matrix has another consumer"
@@ -33,7 +33,7 @@ def transposes_into_gemm(m: Match) -> ir.Value | Rejection | None:
     matrices = [_transpose_of_matrix(m, value) for value in factors]
     if matrices == [None, None]:
         return None
-    if any(v is not None and m.rank(v) != 2 for v in factors) or m.dtype(m.output) not in FLOAT_TYPES:
+    if any(v is not None and m.rank(v) != 2 for v in factors) or m.dtype(m.output) not in FLOATS:
         return Rejection(NO_MATRICES, m.output)
     if m.opset < 7:
         return None

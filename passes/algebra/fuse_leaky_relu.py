@@ -14,7 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
-from graphopt.ir.affine import FLOAT_TYPES, MOST_CHANNELS
+from graphopt.ir.affine import MOST_CHANNELS
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, any_of, const, constant, op, rule
 
 NO_SLOPE = "the slope is no constant of a float type that broadcasts over the value"
@@ -23,7 +24,7 @@ NOT_BETWEEN = "only a slope between 0 and 1 makes the larger of the two the leak
 
 def _slope(m: Match, sign: float) -> np.ndarray | Rejection:
     tensor, dims = m.tensor("slope"), m.dims(m["x"])
-    if tensor is None or dims is None or tensor.dtype not in FLOAT_TYPES or tensor.size > MOST_CHANNELS:
+    if tensor is None or dims is None or tensor.dtype not in FLOATS or tensor.size > MOST_CHANNELS:
         return Rejection(NO_SLOPE, m["slope"])
     shape = constants.shape_of(tensor)
     if len(shape) > len(dims) or m.dtype(m["x"]) != tensor.dtype:

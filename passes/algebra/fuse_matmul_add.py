@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.ir.affine import FLOAT_TYPES
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, op, rule
 
 NO_MATRICES = "the factors are not known to be matrices of floats"
@@ -33,7 +33,7 @@ def of_matrices(m: Match) -> Rejection | None:
     # Before opset 7 Gemm broadcasts by an attribute.
     if x is None or w is None or len(x) != 2 or len(w) != 2 or m.opset < 7:
         return Rejection(NO_MATRICES, m["product"])
-    if m.dtype(m["x"]) not in FLOAT_TYPES:
+    if m.dtype(m["x"]) not in FLOATS:
         return Rejection(NO_MATRICES, m["product"])
     # Runtimes have disagreed on a Gemm that sums over nothing.
     if not any(isinstance(size, int) and size > 0 for size in (x[1], w[0])):

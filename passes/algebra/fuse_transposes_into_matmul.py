@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphopt.ir.attributes import attribute_float, attribute_int
 from graphopt.ir.constants import uniform
 from graphopt.rewriting import Match, Pass, Rejection, ms, rule_on
 
@@ -87,20 +88,13 @@ def _operands(m: Match) -> ir.Value | Rejection | None:
             return Rejection(HAS_OTHER_CONSUMERS, value)
         if swapped is not None:
             operands[i] = swapped
-            attributes[flag] = 1 - _number(m, flag, 0)
+            attributes[flag] = 1 - attribute_int(m.root, flag)
         elif scaled is not None:
             operands[i] = scaled[0]
-            attributes["alpha"] = _number(m, "alpha", 1.0) * scaled[1]
+            attributes["alpha"] = attribute_float(m.root, "alpha", 1.0) * scaled[1]
         result: ir.Value = ms.FusedMatMul(*operands, **attributes)
         return result
     return None
-
-
-def _number(m: Match, name: str, default: float) -> float:
-    attribute = m.root.attributes.get(name)
-    found = default if attribute is None else attribute.value
-    assert isinstance(found, int | float)
-    return found
 
 
 @rule_on("Mul", "Div", depth=2)
@@ -118,8 +112,7 @@ def factor_after_matmul(m: Match) -> ir.Value | Rejection | None:
     if not m.has_one_consumer(value):
         return Rejection(HAS_OTHER_CONSUMERS, value)
     attributes = _flags(node)
-    known = node.attributes.get("alpha")
-    alpha = number * (float(known.value) if known is not None else 1.0)
+    alpha = number * attribute_float(node, "alpha", 1.0)
     result: ir.Value = ms.FusedMatMul(*node.inputs, **{**attributes, "alpha": alpha})
     return result
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants, lazy
-from graphopt.ir.affine import FLOAT_TYPES
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, any_of, constant, op, rule
 from graphopt.rewriting.weights import LAZY_BYTES, parameter
 
@@ -33,7 +33,7 @@ def product_of_product(x, a, b, bias):
 @product_of_product.when
 def costs_less(m: Match) -> Rejection | None:
     first, second = parameter(m["a"]), parameter(m["b"])
-    if first is None or second is None or first.dtype not in FLOAT_TYPES or first.dtype != second.dtype:
+    if first is None or second is None or first.dtype not in FLOATS or first.dtype != second.dtype:
         return Rejection(NOT_CONSTANT, m["a"])
     left, right = constants.shape_of(first), constants.shape_of(second)
     rank = m.rank(m["inner"])

@@ -17,8 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants, lazy
-from graphopt.ir.affine import FLOAT_TYPES, Affine, affine_of
+from graphopt.ir.affine import Affine, affine_of
 from graphopt.ir.convolutions import Geometry, geometry_of, identity_like, joined
+from graphopt.ir.element_types import FLOATS
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Match, Pass, Rejection, constant, op, rule_on
 from graphopt.rewriting.weights import LAZY_BYTES, Array
 
@@ -41,12 +43,12 @@ def _convolution(m: Match, value: ir.Value) -> _Branch | None:
     if node is None or node.op_type != "Conv" or node.domain != "" or not m.has_one_consumer(value):
         return None
     geometry, weight = geometry_of(node), m.tensor(node.inputs[1])
-    given = node.inputs[2] if len(node.inputs) > 2 else None
+    given = input_of(node, 2)
     bias = m.array(given)
     if (
         geometry is None
         or weight is None
-        or weight.dtype not in FLOAT_TYPES
+        or weight.dtype not in FLOATS
         or (given is not None and bias is None)
     ):
         return None

@@ -16,9 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
-from graphopt.ir.affine import FLOAT_TYPES
 from graphopt.ir.attributes import axes_of
 from graphopt.ir.dims import Dim
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
 from graphopt.rewriting.weights import copy_of
 
@@ -192,7 +192,7 @@ def sum_of_weighted(m: Match) -> ir.Value | Rejection | None:
     if reduction is None or value is None or product is None or product.op_type != "Mul" or product.domain:
         return None
     rank = len(reduction.dims)
-    if reduction.axes != (rank - 1,) or rank < 2 or m.dtype(value) not in FLOAT_TYPES:
+    if reduction.axes != (rank - 1,) or rank < 2 or m.dtype(value) not in FLOATS:
         return None
     for x, given in (product.inputs, product.inputs[::-1]):
         tensor, size = m.tensor(given), reduction.dims[-1]

@@ -12,8 +12,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants, lazy
-from graphopt.ir.affine import FLOAT_TYPES
 from graphopt.ir.convolutions import geometry_of
+from graphopt.ir.element_types import FLOATS
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Match, Pass, Rejection, constant, rule_on
 from graphopt.rewriting.weights import LAZY_BYTES, copy_of, parameter
 
@@ -41,10 +42,10 @@ def stacked_convolutions(m: Match) -> ir.Value | Rejection | None:
         if not m.has_one_consumer(conv.outputs[0]):
             return Rejection(NOT_ALIKE, conv.outputs[0])
     weights = [parameter(conv.inputs[1]) for conv in convs]
-    biases = [conv.inputs[2] if len(conv.inputs) > 2 else None for conv in convs]
+    biases = [input_of(conv, 2) for conv in convs]
     arrays = [m.array(bias) for bias in biases]
     missing = any(b is not None and a is None for b, a in zip(biases, arrays, strict=True))
-    kept = [w for w in weights if w is not None and w.dtype in FLOAT_TYPES]
+    kept = [w for w in weights if w is not None and w.dtype in FLOATS]
     if missing or len(kept) != len(convs) or len({w.dtype for w in kept}) != 1:
         return Rejection(NOT_CONSTANT, m.output)
     return copy_of(first, [first.inputs[0], _stacked(kept), _stacked_bias(kept, arrays)])

@@ -14,8 +14,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
-from graphopt.ir.affine import FLOAT_TYPES, MOST_CHANNELS
+from graphopt.ir.affine import MOST_CHANNELS
 from graphopt.ir.dims import product
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, op, rule
 from graphopt.rewriting.weights import copy_of
 
@@ -35,7 +36,7 @@ def over_columns(m: Match) -> np.ndarray | Rejection:
     """The constant as a vector over the last axis of the product."""
     tensor = m.tensor("bias")
     above, made = m.dims(m["product"]), m.dims(m["parted"])
-    if tensor is None or tensor.dtype not in FLOAT_TYPES or not 1 < tensor.size <= MOST_CHANNELS:
+    if tensor is None or tensor.dtype not in FLOATS or not 1 < tensor.size <= MOST_CHANNELS:
         return Rejection(NOT_OVER_COLUMNS, m["bias"])
     columns = above[-1] if above else None
     if made is None or not isinstance(columns, int) or len(tensor.shape) > len(made):

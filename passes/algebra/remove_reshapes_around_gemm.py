@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Match, Pass, Rejection, any_of, op, rule
 from graphopt.rewriting.weights import copy_of, parameter, scaled, transposed
 
@@ -71,7 +72,7 @@ def _target_holds(m: Match, given: tuple[Dim, ...]) -> bool:
 def _addend(m: Match) -> ir.Value | None:
     if "gemm" in m:
         gemm = m.node("gemm")
-        return gemm.inputs[2] if len(gemm.inputs) > 2 and m.attribute(gemm, "beta") != 0 else None
+        return input_of(gemm, 2) if m.attribute(gemm, "beta") != 0 else None
     return m["b"] if "result_sum" in m else None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants, facts, lazy
+from graphopt.ir.attributes import attribute_ints
 from graphopt.ir.evaluate import CannotEvaluate, evaluate
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import TensorFact
@@ -155,8 +156,7 @@ def _deferred(m: Match, needed: Sequence[ir.Value]) -> Results:
     present = [t for t in tensors if t is not None]
     if node.op_type == "Transpose" and node.domain == "":
         rank = len(constants.shape_of(present[0]))
-        perm = m.attribute(node, "perm", tuple(reversed(range(rank))))
-        assert isinstance(perm, tuple)
+        perm = attribute_ints(node, "perm", range(rank)[::-1])
         if perm != tuple(range(rank)):
             return {needed[0]: lazy.transposed(present[0], perm)}
     opsets = _opsets(m)

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Match, Pass, op, rule_on
 
 # Gather by an index table longer than this is not compared with 0, 1, 2, ...
@@ -70,7 +71,7 @@ def whole_slice(m: Match) -> ir.Value | None:
     x = m.root.inputs[0]
     if x is None or not m.facts.same_shape(x, m.output):
         return None
-    steps = m.root.inputs[4] if len(m.root.inputs) > 4 else None
+    steps = input_of(m.root, 4)
     # One step at a time and as many elements as there are: it began at the first.
     return x if steps is None or set(_known(m, steps) or (0,)) == {1} else None
 
@@ -107,10 +108,7 @@ def scale_one(m: Match) -> ir.Value | None:
     mode = attribute(node, "coordinate_transformation_mode", "half_pixel")
     if x is None or (node.op_type == "Resize" and m.opset >= 11 and mode not in KEEPING_COORDINATES):
         return None
-    if node.op_type == "Upsample" or m.opset < 11:
-        scales = node.inputs[1] if len(node.inputs) > 1 else None
-    else:
-        scales = node.inputs[2] if len(node.inputs) > 2 else None
+    scales = input_of(node, 1 if node.op_type == "Upsample" or m.opset < 11 else 2)
     if scales is None or m.dims(scales) == (0,):
         given = attribute(node, "scales")
         if node.op_type == "Upsample":

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from graphopt.ir import constants
 from graphopt.ir.graphs import bodies
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Pass, Scope, op
 from graphopt.rewriting.bodies import as_own_value, inline_body
 from graphopt.rewriting.editor import Editor
@@ -43,7 +44,7 @@ class UnrollLoops(Pass):
 
 def _trips(loop: ir.Node) -> int | None:
     """How often the body runs: the trip count, if no condition ends the loop earlier; 0: it never starts."""
-    count, condition = loop.inputs[0], loop.inputs[1] if len(loop.inputs) > 1 else None
+    count, condition = loop.inputs[0], input_of(loop, 1)
     trips = constants.array(count) if count is not None else None
     start = constants.array(condition) if condition is not None else np.array(True)
     if (start is not None and not start.any()) or (trips is not None and trips.item() <= 0):

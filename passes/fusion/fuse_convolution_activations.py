@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, any_of, ms, op, rule, rule_on
 
 NO_KERNEL = "there is no kernel for this element type"
@@ -90,7 +91,7 @@ BOUNDS = ((1, "min", -LIMIT), (2, "max", LIMIT))
 def _bound(m: Match, index: int, name: str, open_end: float) -> float | None:
     if m.opset < 11:
         return float(m.attribute(m.root, name, open_end))  # type: ignore[arg-type]
-    given = m.root.inputs[index] if index < len(m.root.inputs) else None
+    given = input_of(m.root, index)
     return open_end if given is None else m.scalar(given)
 
 

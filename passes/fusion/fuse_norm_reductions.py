@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphopt.ir.element_types import FLOATS
 from graphopt.rewriting import Match, Pass, Rejection, any_of, op, rule
 from graphopt.rewriting.normalization import reduced_axes
 
 NOT_FLOATS = "the sum of integers may wrap around in another way"
 UNKNOWN_AXES = "the axes are not known"
-
-FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def _square(x):

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import lazy
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, ms, rule_on
 
 NOT_SELF_ATTENTION = "queries, keys and values are not projections of one value"
@@ -64,7 +65,7 @@ def projected_attention(m: Match) -> ir.Value | Rejection | None:
     query, keys, _ = parts
     if not query.x is keys.x is parts[2].x or query.width != keys.width:
         return Rejection(NOT_SELF_ATTENTION, m.output)
-    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    mask = input_of(node, 3)
     if mask is not None and not getattr(m.options, "masked", False):
         return Rejection(IS_MASKED, mask)
     if mask is not None and not _fits(m, mask, query.x, heads):

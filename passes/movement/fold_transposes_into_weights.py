@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants, lazy
-from graphopt.ir.affine import FLOAT_TYPES
+from graphopt.ir.element_types import FLOATS
 from graphopt.ir.regions import Movement, is_movement_node, then
 from graphopt.ir.relabelling import is_relabelling, relabelling
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
@@ -38,7 +38,7 @@ def reordered_rows(m: Match) -> ir.Value | Rejection | None:
     if transpose is None or not is_movement_node(transpose) or is_relabelling(transpose):
         return None
     weight = m.tensor(m.root.inputs[1])
-    if weight is None or weight.dtype not in FLOAT_TYPES or weight.shape.rank() != 2 or middle is None:
+    if weight is None or weight.dtype not in FLOATS or weight.shape.rank() != 2 or middle is None:
         return None
     assert flat is not None and reshape is not None
     if m.root.op_type == "Gemm" and m.attribute(m.root, "transA"):

@@ -20,6 +20,7 @@ from graphopt.ir import facts as operator_facts
 from graphopt.ir.attribute_defaults import attribute_or_default
 from graphopt.ir.cuts import cuts_of
 from graphopt.ir.inference import Facts
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
 from graphopt.rewriting.operators import operators
 
@@ -226,7 +227,7 @@ def _broadcast(node: ir.Node, slots: Sequence[int], selection: _Selection, facts
     axis, result = selection.axis, facts.dims(node.outputs[0])
     assert result is not None
     for i in slots:
-        value = node.inputs[i] if i < len(node.inputs) else None
+        value = input_of(node, i)
         dims = facts.dims(value) if value is not None else ()
         if dims is None:
             return ()

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute, axes_of
 from graphopt.ir.cuts import cuts_of, is_slice
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
 
 OTHER_VALUES = "what they fill in differs, or is not a constant"
@@ -97,7 +98,7 @@ def _padded(m: Match, node: ir.Node, rank: int) -> _Frame | None:
     else:
         array = m.array(node.inputs[1])
         found = () if array is None else array.tolist()
-        value = node.inputs[2] if len(node.inputs) > 2 else None
+        value = input_of(node, 2)
         fill = 0.0 if value is None else m.scalar(value)
     axes = axes_of(node, m.opset) if m.opset >= 18 else ()
     if axes is None or len(found) != 2 * (len(axes) or rank) or fill is None:

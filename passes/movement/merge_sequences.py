@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Match, Pass, Rejection, constant, op, rule_on
 
 UNKNOWN_SIZES = "the sizes of the parts are not known"
@@ -49,7 +50,7 @@ def _sizes(m: Match) -> list[int] | None:
     """The sizes of the parts along the axis."""
     dims = m.dims(m.root.inputs[0]) if m.root.inputs[0] is not None else None
     axis = m.attribute(m.root, "axis", 0)
-    split = m.root.inputs[1] if len(m.root.inputs) > 1 else None
+    split = input_of(m.root, 1)
     if dims is None or not isinstance(axis, int):
         return None
     size = dims[axis]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphopt.ir.operands import input_of
 from graphopt.rewriting import Match, Pass, Rejection, op, rule_on
 
 NO_SIZES = "the sizes are constant already, or there are none"
@@ -23,7 +24,7 @@ NEEDS_RUN = "the size of an axis that changes depends on the run"
 def constant_sizes(m: Match) -> ir.Value | Rejection | None:
     """Resize(x, sizes = computed) -> Resize(x, sizes = constant, axes)."""
     inputs = m.root.inputs
-    sizes = inputs[3] if len(inputs) > 3 else None
+    sizes = input_of(m.root, 3)
     if inputs[0] is None or sizes is None or m.tensor(sizes) is not None:
         return Rejection(NO_SIZES)
     other = "axes" in m.root.attributes or m.attribute(m.root, "keep_aspect_ratio_policy") not in (

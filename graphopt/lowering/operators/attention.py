@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute_float, attribute_int
 from graphopt.ir.dims import Dim, exact_quotient
+from graphopt.ir.element_types import FLOATS
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder, Dims
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT, dense_strides
@@ -16,7 +18,6 @@ from graphopt.lowering.registry import NotLowered, lowers
 
 __all__: list[str] = []
 
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 HEADS_INSIDE = (0, 2, 1, 3)
 
 declare(
@@ -45,18 +46,6 @@ class Options:
     mode: int = 0
     scale: float = math.nan
     softcap: float = 0.0
-
-
-def _int(node: ir.Node, name: str, default: int) -> int:
-    value = attribute(node, name, default)
-    assert isinstance(value, int), f"{name} is an integer"
-    return value
-
-
-def _float(node: ir.Node, name: str, default: float) -> float:
-    value = attribute(node, name, default)
-    assert isinstance(value, int | float), f"{name} is a number"
-    return float(value)
 
 
 def _heads(build: Builder, value: ir.Value, heads: int) -> Heads | None:
@@ -125,23 +114,19 @@ def _attend(build: Builder, node: ir.Node, operands: Operands, options: Options)
     )
 
 
-def _input(node: ir.Node, i: int) -> ir.Value | None:
-    return node.inputs[i] if i < len(node.inputs) else None
-
-
 @lowers("Attention")
 def attention(build: Builder, node: ir.Node) -> NotLowered | None:
     """Attention-23 to 25. Softmax is in float32, in float64 where the operands are."""
     query, key, value = node.inputs[:3]
     assert query is not None and key is not None and value is not None, "Q, K and V are required"
-    mask, past_key, past_value, lengths = (_input(node, i) for i in range(3, 7))
+    mask, past_key, past_value, lengths = (input_of(node, i) for i in range(3, 7))
     dtype = build.dtype(query)
     if dtype not in FLOATS or any(build.dtype(v) != dtype for v in (key, value)):
         return NotLowered("element types")
     if mask is not None and build.dtype(mask) not in (dtype, ir.DataType.BOOL):
         return NotLowered("element type of the mask")
-    groups = _int(node, "kv_num_heads", 0)
-    q = _heads(build, query, _int(node, "q_num_heads", 0))
+    groups = attribute_int(node, "kv_num_heads", 0)
+    q = _heads(build, query, attribute_int(node, "q_num_heads", 0))
     k, v = _heads(build, key, groups), _heads(build, value, groups)
     if q is None or k is None or v is None:
         return NotLowered("dims that are not known")
@@ -152,14 +137,14 @@ def attention(build: Builder, node: ir.Node) -> NotLowered | None:
     k, v = _grown(build, node, past_key, k, 1), _grown(build, node, past_value, v, 2)
     if k is None or v is None:
         return NotLowered("dims of the cache that are not known")
-    right = _int(node, "right_window_size", -1)
+    right = attribute_int(node, "right_window_size", -1)
     options = Options(
-        left=_int(node, "left_window_size", -1),
-        right=0 if _int(node, "is_causal", 0) else right,
+        left=attribute_int(node, "left_window_size", -1),
+        right=0 if attribute_int(node, "is_causal", 0) else right,
         past=past,
-        mode=_int(node, "qk_matmul_output_mode", 0),
-        scale=_float(node, "scale", math.nan),
-        softcap=_float(node, "softcap", 0.0),
+        mode=attribute_int(node, "qk_matmul_output_mode", 0),
+        scale=attribute_float(node, "scale", math.nan),
+        softcap=attribute_float(node, "softcap", 0.0),
     )
     operands = Operands(q, k, v, build.register(mask), build.register(lengths), build.output(node, 3))
     _attend(build, node, operands, options)
@@ -169,7 +154,7 @@ def attention(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("MultiHeadAttention", domain="com.microsoft")
 def multi_head_attention(build: Builder, node: ir.Node) -> NotLowered | None:
     """onnxruntime's attention of separate query, key and value, without their biases."""
-    query, key, value, bias, padding, mask, past_key, past_value = (_input(node, i) for i in range(8))
+    query, key, value, bias, padding, mask, past_key, past_value = (input_of(node, i) for i in range(8))
     if query is None or key is None or value is None or bias is not None or padding is not None:
         return NotLowered("packed operands, a bias or a padding mask")
     if len(node.inputs) > 8 or len(node.outputs) > 3:
@@ -177,7 +162,7 @@ def multi_head_attention(build: Builder, node: ir.Node) -> NotLowered | None:
     dtype = build.dtype(query)
     if dtype not in FLOATS or any(build.dtype(v) != dtype for v in (key, value, mask) if v is not None):
         return NotLowered("element types")
-    heads = _int(node, "num_heads", 0)
+    heads = attribute_int(node, "num_heads", 0)
     q, k, v = (_heads(build, x, heads) for x in (query, key, value))
     if q is None or k is None or v is None or build.rank(query) != 3:
         return NotLowered("dims that are not known")
@@ -188,9 +173,9 @@ def multi_head_attention(build: Builder, node: ir.Node) -> NotLowered | None:
     k, v = _grown(build, node, past_key, k, 1), _grown(build, node, past_value, v, 2)
     if k is None or v is None:
         return NotLowered("dims of the cache that are not known")
-    scale = _float(node, "scale", 0.0)
+    scale = attribute_float(node, "scale", 0.0)
     options = Options(past=past, scale=scale or math.nan)
-    if _int(node, "unidirectional", 0):
+    if attribute_int(node, "unidirectional", 0):
         options = replace(options, right=0)
     _attend(build, node, Operands(q, k, v, build.register(mask)), options)
     return None
@@ -204,7 +189,7 @@ def _rotate(
     dtype = build.dtype(x)
     if dtype not in FLOATS or any(build.dtype(v) != dtype for v in tables):
         return NotLowered("element types")
-    heads = _heads(build, x, _int(node, "num_heads", 0))
+    heads = _heads(build, x, attribute_int(node, "num_heads", 0))
     if heads is None:
         return NotLowered("number of heads")
     y = _result(build, node, heads.dims)
@@ -212,7 +197,7 @@ def _rotate(
         "rotary_embedding",
         [heads.register, *map(build.register, tables), build.register(positions)],
         [y],
-        ints=[_int(node, "interleaved", 0), _int(node, "rotary_embedding_dim", 0)],
+        ints=[attribute_int(node, "interleaved", 0), attribute_int(node, "rotary_embedding_dim", 0)],
     )
     return None
 
@@ -222,7 +207,7 @@ def rotary_embedding(build: Builder, node: ir.Node) -> NotLowered | None:
     """Heads turned by the angles of their positions."""
     cosine, sine = node.inputs[1:3]
     assert cosine is not None and sine is not None, "the tables are required"
-    return _rotate(build, node, (cosine, sine), _input(node, 3))
+    return _rotate(build, node, (cosine, sine), input_of(node, 3))
 
 
 @lowers("RotaryEmbedding", domain="com.microsoft")
@@ -230,6 +215,6 @@ def microsoft_rotary_embedding(build: Builder, node: ir.Node) -> NotLowered | No
     """The same with another order of inputs."""
     positions, cosine, sine = node.inputs[1:4]
     assert cosine is not None and sine is not None, "the tables are required"
-    if _int(node, "is_packed_batching", 0) or _float(node, "scale", 1.0) != 1.0:
+    if attribute_int(node, "is_packed_batching", 0) or attribute_float(node, "scale", 1.0) != 1.0:
         return NotLowered("packed sequences, or a scale")
     return _rotate(build, node, (cosine, sine), positions)

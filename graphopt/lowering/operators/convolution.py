@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_int, attribute_ints
 from graphopt.ir.constants import constant, shape_of
+from graphopt.ir.element_types import FLOATS
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.casting import emit_cast
 from graphopt.lowering.elementwise_writer import common_order
@@ -22,11 +24,10 @@ from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.operators.linear import ACTIVATION_NUMBERS
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
-from graphopt.lowering.windows import auto_pad_of, channels_last, number, numbers, window_ints
+from graphopt.lowering.windows import auto_pad_of, channels_last, window_ints
 
 __all__: list[str] = []
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # Rows of taps that the depthwise kernel keeps pointers of: kMostTapRows of kernels/ops/conv_depthwise.h.
 MOST_TAP_ROWS = 64
 
@@ -62,14 +63,14 @@ def fused_conv(build: Builder, node: ir.Node) -> NotLowered | None:
     given = attribute(node, "activation_params", ())
     assert isinstance(given, tuple), "parameters are a list"
     parameters = tuple(float(p) for p in given)
-    residual = node.inputs[3] if len(node.inputs) > 3 else None
+    residual = input_of(node, 3)
     return _conv(build, node, End(residual, ACTIVATION_NUMBERS[kind], parameters))
 
 
 def _conv(build: Builder, node: ir.Node, end: End) -> NotLowered | None:
     x, w = node.inputs[0], node.inputs[1]
     assert x is not None and w is not None, "image and weights are required"
-    b = node.inputs[2] if len(node.inputs) > 2 else None
+    b = input_of(node, 2)
     dtype = build.dtype(x)
     if dtype not in FLOATS:
         return NotLowered(f"convolution of element type {dtype}")
@@ -79,7 +80,7 @@ def _conv(build: Builder, node: ir.Node, end: End) -> NotLowered | None:
     dims = build.dims(w)
     assert dims is not None, "ranked tensors have dims"
     shape = [dim if type(dim) is int else 0 for dim in dims]  # 0: read from the weights
-    groups = number(node, "group", 1)
+    groups = attribute_int(node, "group", 1)
     window = window_ints(node, shape[2:])
     ints = (shape[0], groups, auto_pad_of(node), *window, end.activation, 0)
     tensor = constant(w)
@@ -132,18 +133,18 @@ def conv_transpose(build: Builder, node: ir.Node) -> NotLowered | None:
     """The gradient of a convolution by its input: a convolution for each phase of the stride."""
     x, w = node.inputs[0], node.inputs[1]
     assert x is not None and w is not None, "image and weights are required"
-    b = node.inputs[2] if len(node.inputs) > 2 else None
+    b = input_of(node, 2)
     dtype, dims = build.dtype(x), build.dims(w)
     if dtype not in FLOATS:
         return NotLowered(f"convolution of element type {dtype}")
     if dims is None or not 3 <= len(dims) <= 5 or any(type(dim) is not int for dim in dims[1:]):
         return NotLowered("the dims of the weights are not known, or not those of 1 to 3 axes")
     kernel = [dim for dim in dims[2:] if type(dim) is int]
-    groups = number(node, "group", 1)
+    groups = attribute_int(node, "group", 1)
     axes = len(kernel)
     window = window_ints(node, kernel)
-    extra = numbers(node, "output_padding", (0,) * axes)
-    asked = numbers(node, "output_shape", (0,) * axes)[-axes:]
+    extra = attribute_ints(node, "output_padding", (0,) * axes)
+    asked = attribute_ints(node, "output_shape", (0,) * axes)[-axes:]
     ints = (dims[1] * groups, groups, auto_pad_of(node), *window, *extra, *asked, 0, 0)
     dilated = any(d != 1 and k != 1 for d, k in zip(window[2 * axes : 3 * axes], kernel, strict=True))
     if constant(w) is None or dtype != ir.DataType.FLOAT or dilated:

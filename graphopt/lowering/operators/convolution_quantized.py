@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from graphopt.ir.attributes import attribute_int
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
-from graphopt.lowering.windows import auto_pad_of, channels_last, number, window_ints
+from graphopt.lowering.windows import auto_pad_of, channels_last, window_ints
 
 __all__: list[str] = []
 
@@ -63,7 +64,7 @@ def integer_conv(build: Builder, node: ir.Node) -> NotLowered | None:
     if dims is None or not 3 <= len(dims) <= 5 or any(type(dim) is not int for dim in dims):
         return NotLowered("the dims of the weights are not known, or not those of 1 to 3 axes")
     shape = [dim for dim in dims if type(dim) is int]
-    ints = (shape[0], number(node, "group", 1), auto_pad_of(node), *window_ints(node, shape[2:]))
+    ints = (shape[0], attribute_int(node, "group", 1), auto_pad_of(node), *window_ints(node, shape[2:]))
     constants = _constants(build, inputs, quantized) if build.rank(x) == len(shape) else None
     if constants is not None:
         _emit(build, node, x, constants, ints)

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import Dim, product
+from graphopt.ir.element_types import FLOATS
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.program import ABSENT, dense_strides
 from graphopt.lowering.regions import Region, bind, lay_out, region_of
@@ -24,7 +25,7 @@ __all__: list[str] = []
 
 _T = ir.DataType
 # What both `matmul` and `reduce` compute with.
-TYPES = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16, _T.INT32, _T.INT64, _T.UINT32, _T.UINT64})
+TYPES = FLOATS | {_T.INT32, _T.INT64, _T.UINT32, _T.UINT64}
 SUM, DROP_DIMS = 0, 0
 PLAIN_PRODUCT = (1.0, 0.0, 0.0, 0.0)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_float
 from graphopt.ir.dims import Dim
+from graphopt.ir.element_types import FLOATS, INTEGERS
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
-from graphopt.lowering.elementwise_program import FLOATS, INTEGERS, KERNEL, Op, Ref
+from graphopt.lowering.elementwise_program import KERNEL, Op, Ref
 from graphopt.lowering.elementwise_writer import ElementwiseWriter
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.registry import NotLowered, lowers
@@ -82,15 +84,7 @@ _SWAPPED = {"Greater": Op.LESS, "GreaterOrEqual": Op.LESS_EQUAL}
 
 
 def _float_attribute(node: ir.Node, name: str, default: float) -> float:
-    found = attribute(node, name, default)
-    assert isinstance(found, int | float), f"{name} is a number"
-    return float(np.float32(found))  # attributes are float32, defaults too
-
-
-def _int_attribute(node: ir.Node, name: str, default: int) -> int:
-    found = attribute(node, name, default)
-    assert isinstance(found, int), f"{name} is a whole number"
-    return found
+    return float(np.float32(attribute_float(node, name, default)))  # attributes are float32, defaults too
 
 
 @lowers(*_UNARY)
@@ -143,8 +137,9 @@ def microsoft_gelu(build: Builder, node: ir.Node) -> NotLowered | None:
     """gelu(x + bias); FastGelu by tanh, QuickGelu(x) = x sigmoid(alpha x)."""
     writer = ElementwiseWriter(build, node)
     x = writer.value(node.inputs[0])
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        x = writer.apply(Op.ADD, x, writer.value(node.inputs[1]))
+    bias = input_of(node, 1)
+    if bias is not None:
+        x = writer.apply(Op.ADD, x, writer.value(bias))
     if node.op_type == "QuickGelu":
         alpha = _float_attribute(node, "alpha", 1.702)
         return writer.finish(writer.apply(Op.SWISH, x, immediates=(alpha, 0.0)))
@@ -250,8 +245,9 @@ def clip(build: Builder, node: ir.Node) -> NotLowered | None:
                 bound = writer.constant(writer.dtypes[x], _float_attribute(node, name, 0.0))
                 low, high = (bound, high) if name == "min" else (low, bound)
     else:
-        low = writer.value(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
-        high = writer.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+        low, high = (
+            None if bound is None else writer.value(bound) for bound in (input_of(node, 1), input_of(node, 2))
+        )
     if low is not None and high is not None:
         return writer.finish(writer.apply(Op.CLIP, x, low, high))
     if low is not None:
@@ -277,7 +273,7 @@ def many(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("Dropout")
 def dropout(build: Builder, node: ir.Node) -> NotLowered | None:
     """Nothing is dropped outside training: the same memory, and a mask of ones."""
-    training = node.inputs[2] if len(node.inputs) > 2 else None
+    training = input_of(node, 2)
     if training is not None:
         flag = build.constant(training)
         if flag is None or bool(flag.reshape(-1)[0]):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_int
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.registry import NotLowered, lowers
@@ -53,19 +53,17 @@ def range_(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("EyeLike")
 def eye_like(build: Builder, node: ir.Node) -> NotLowered | None:
     """Ones on a diagonal."""
-    diagonal = attribute(node, "k", 0)
-    assert isinstance(diagonal, int)
-    build.emit("eye_like", [build.register(node.inputs[0])], [build.output(node)], ints=[diagonal])
+    ints = [attribute_int(node, "k")]
+    build.emit("eye_like", [build.register(node.inputs[0])], [build.output(node)], ints=ints)
     return None
 
 
 @lowers("Shape")
 def shape(build: Builder, node: ir.Node) -> NotLowered | None:
     """The dims as they are found; expressions where they are known before."""
-    begin, end = attribute(node, "start", 0), attribute(node, "end", ALL_DIMS)
-    assert isinstance(begin, int) and isinstance(end, int)
     if isinstance(build.dtype(node.inputs[0]), ir.DataType):
-        build.emit("shape_of", [build.register(node.inputs[0])], [build.output(node)], ints=[begin, end])
+        ints = [attribute_int(node, "start"), attribute_int(node, "end", ALL_DIMS)]
+        build.emit("shape_of", [build.register(node.inputs[0])], [build.output(node)], ints=ints)
         return None
     return NotLowered("not a tensor")
 

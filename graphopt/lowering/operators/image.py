@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_int, attribute_ints
+from graphopt.ir.element_types import FLOATS
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.elementwise_writer import common_order
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
-from graphopt.lowering.windows import number, numbers
 
 __all__: list[str] = []
 
@@ -33,15 +33,7 @@ _POLICIES = ("stretch", "not_larger", "not_smaller")
 _COPIED = frozenset(
     dtype for dtype in ir.DataType if dtype not in (ir.DataType.STRING, ir.DataType.UNDEFINED)
 )
-_COMPUTED = (
-    ir.DataType.FLOAT,
-    ir.DataType.DOUBLE,
-    ir.DataType.FLOAT16,
-    ir.DataType.BFLOAT16,
-    ir.DataType.UINT8,
-    ir.DataType.INT8,
-    ir.DataType.INT32,
-)
+_COMPUTED = FLOATS | {ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT32}
 
 declare("resize", inputs=Layout.ANY, outputs=Layout.ANY)
 
@@ -97,7 +89,7 @@ def _emit(build: Builder, node: ir.Node, asked: Resizing) -> NotLowered | None:
     count = _count(build, node, asked, x)
     if count is None:
         return NotLowered("the number of axes is not known")
-    axes = numbers(node, "axes", range(count))
+    axes = attribute_ints(node, "axes", range(count))
     scales, inputs = _scales(build, node, asked, count)
     roi = _roi(build, asked, count) if crops else (0.0,) * count + (1.0,) * count
     if scales is None or roi is None:
@@ -106,8 +98,8 @@ def _emit(build: Builder, node: ir.Node, asked: Resizing) -> NotLowered | None:
         _MODES[mode],
         _COORDINATES.index(asked.coordinates),
         _ROUNDINGS.index(asked.rounding),
-        number(node, "exclude_outside"),
-        number(node, "antialias"),
+        attribute_int(node, "exclude_outside"),
+        attribute_int(node, "antialias"),
         _POLICIES.index(str(attribute(node, "keep_aspect_ratio_policy", "stretch"))),
         len(axes),
         *axes,
@@ -125,7 +117,7 @@ def _emit(build: Builder, node: ir.Node, asked: Resizing) -> NotLowered | None:
 
 def _count(build: Builder, node: ir.Node, asked: Resizing, x: ir.Value) -> int | None:
     """How many axes scales or sizes are given for."""
-    axes = numbers(node, "axes", ())
+    axes = attribute_ints(node, "axes", ())
     if axes:
         return len(axes)
     if isinstance(asked.scales, tuple):

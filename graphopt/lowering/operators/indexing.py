@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_int
 from graphopt.ir.dims import Dim, low
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
@@ -26,12 +26,6 @@ for _kernel in ("scatter_elements", "scatter_nd", "tensor_scatter"):
 REDUCTIONS = ("none", "add", "mul", "max", "min")
 
 
-def _int(node: ir.Node, name: str, default: int) -> int:
-    value = attribute(node, name, default)
-    assert isinstance(value, int), f"{name} is an integer"
-    return value
-
-
 def _is_number(dtype: ir.DataType | None) -> bool:
     """Whether kernels compute with the type."""
     return dtype is not None and not dtype.name.startswith(
@@ -44,7 +38,7 @@ def gather(build: Builder, node: ir.Node) -> NotLowered | None:
     """A look where the index is a number, or the indices are evenly spaced, and in range for sure."""
     data, indices = node.inputs[0], node.inputs[1]
     assert data is not None and indices is not None
-    axis = _int(node, "axis", 0)
+    axis = attribute_int(node, "axis", 0)
     source = build.register(data)
     region = region_of(build, source)
     picked = None if region is None else _picked(build, indices, region, axis)
@@ -87,7 +81,7 @@ def _counted(index: Dim, dim: Dim) -> Dim | None:
 def gather_nd(build: Builder, node: ir.Node) -> NotLowered | None:
     """Indices are tuples."""
     operands = [build.register(value) for value in node.inputs]
-    build.emit("gather_nd", operands, [build.output(node)], ints=[_int(node, "batch_dims", 0)])
+    build.emit("gather_nd", operands, [build.output(node)], ints=[attribute_int(node, "batch_dims", 0)])
     return None
 
 
@@ -95,7 +89,7 @@ def gather_nd(build: Builder, node: ir.Node) -> NotLowered | None:
 def gather_elements(build: Builder, node: ir.Node) -> NotLowered | None:
     """Each index moves within one axis."""
     operands = [build.register(value) for value in node.inputs]
-    build.emit("gather_elements", operands, [build.output(node)], ints=[_int(node, "axis", 0)])
+    build.emit("gather_elements", operands, [build.output(node)], ints=[attribute_int(node, "axis", 0)])
     return None
 
 
@@ -115,7 +109,9 @@ def scatter(build: Builder, node: ir.Node) -> NotLowered | None:
     if node.op_type == "ScatterND":
         build.emit("scatter_nd", operands, [build.output(node)], ints=ints)
     else:
-        build.emit("scatter_elements", operands, [build.output(node)], ints=[_int(node, "axis", 0), *ints])
+        build.emit(
+            "scatter_elements", operands, [build.output(node)], ints=[attribute_int(node, "axis", 0), *ints]
+        )
     return None
 
 
@@ -125,7 +121,7 @@ def tensor_scatter(build: Builder, node: ir.Node) -> NotLowered | None:
     operands = [build.register(value) for value in node.inputs]
     operands += [ABSENT] * (3 - len(operands))
     is_circular = attribute(node, "mode", "linear") == "circular"
-    ints = [_int(node, "axis", -2), int(is_circular)]
+    ints = [attribute_int(node, "axis", -2), int(is_circular)]
     build.emit("tensor_scatter", operands, [build.output(node)], ints=ints)
     return None
 
@@ -134,7 +130,7 @@ def tensor_scatter(build: Builder, node: ir.Node) -> NotLowered | None:
 def onehot(build: Builder, node: ir.Node) -> NotLowered | None:
     """Off everywhere, on at each index."""
     operands = [build.register(value) for value in node.inputs]
-    build.emit("onehot", operands, [build.output(node)], ints=[_int(node, "axis", -1)])
+    build.emit("onehot", operands, [build.output(node)], ints=[attribute_int(node, "axis", -1)])
     return None
 
 
@@ -142,7 +138,7 @@ def onehot(build: Builder, node: ir.Node) -> NotLowered | None:
 def reverse_sequence(build: Builder, node: ir.Node) -> NotLowered | None:
     """The first steps of each sequence backwards."""
     operands = [build.register(value) for value in node.inputs]
-    axes = [_int(node, "batch_axis", 1), _int(node, "time_axis", 0)]
+    axes = [attribute_int(node, "batch_axis", 1), attribute_int(node, "time_axis", 0)]
     build.emit("reverse_sequence", operands, [build.output(node)], ints=axes)
     return None
 
@@ -155,7 +151,7 @@ def trilu(build: Builder, node: ir.Node) -> NotLowered | None:
     if dtype.is_string():
         return NotLowered("strings")
     operands = [build.register(value) for value in node.inputs]
-    build.emit("trilu", operands, [build.output(node)], ints=[_int(node, "upper", 1)])
+    build.emit("trilu", operands, [build.output(node)], ints=[attribute_int(node, "upper", 1)])
     return None
 
 
@@ -187,6 +183,6 @@ def unique(build: Builder, node: ir.Node) -> NotLowered | None:
     outputs = [build.output(node, i) for i in range(4)]
     if outputs[0] == ABSENT:
         return NotLowered("values that nobody wants")
-    ints = [_int(node, "sorted", 1), *([axis] if isinstance(axis, int) else [])]
+    ints = [attribute_int(node, "sorted", 1), *([axis] if isinstance(axis, int) else [])]
     build.emit("unique", [build.register(node.inputs[0])], outputs, ints=ints)
     return None

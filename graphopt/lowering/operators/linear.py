@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_float
 from graphopt.ir.constants import constant, shape_of
 from graphopt.ir.dims import Dim
 from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, fully_connected
@@ -99,13 +99,9 @@ def activation_of(node: ir.Node, kind: str) -> Activation:
     p, q = {"LeakyRelu": (0.01, 0.0), "HardSigmoid": (0.2, 0.5), "Elu": (1.0, 0.0), "Silu": (1.0, 0.0)}.get(
         kind, (0.0, 0.0)
     )
-    return Activation(ACTIVATION_NUMBERS[kind], _number(node, "alpha", p), _number(node, "beta", q))
-
-
-def _number(node: ir.Node, name: str, default: float) -> float:
-    found = attribute(node, name, default)
-    assert isinstance(found, int | float), f"{name} is a number"
-    return float(found)
+    return Activation(
+        ACTIVATION_NUMBERS[kind], attribute_float(node, "alpha", p), attribute_float(node, "beta", q)
+    )
 
 
 @lowers("MatMul")
@@ -129,7 +125,7 @@ def fused_matmul(build: Builder, node: ir.Node) -> NotLowered | None:
         Product(
             a,
             b,
-            alpha=_number(node, "alpha", 1.0),
+            alpha=attribute_float(node, "alpha", 1.0),
             transpose_a=bool(attribute(node, "transA", 0)),
             transpose_b=bool(attribute(node, "transB", 0)),
         ),
@@ -142,7 +138,7 @@ def gemm(build: Builder, node: ir.Node) -> NotLowered | None:
     a, b, *rest = node.inputs
     assert a is not None and b is not None, "both operands are required"
     c = rest[0] if rest else None
-    beta = _number(node, "beta", 1.0)
+    beta = attribute_float(node, "beta", 1.0)
     bias = residual = ABSENT
     if c is not None and beta != 0:
         bias = _bias(build, c, _columns(build, b, bool(attribute(node, "transB", 0))), beta)
@@ -156,7 +152,7 @@ def gemm(build: Builder, node: ir.Node) -> NotLowered | None:
             b,
             bias,
             residual,
-            _number(node, "alpha", 1.0),
+            attribute_float(node, "alpha", 1.0),
             beta,
             bool(attribute(node, "transA", 0)),
             bool(attribute(node, "transB", 0)),

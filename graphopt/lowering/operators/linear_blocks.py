@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute_int
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
@@ -24,7 +24,7 @@ def matmul_n_bits(build: Builder, node: ir.Node) -> NotLowered | None:
     zeros, order, bias = (rest[i] if i < len(rest) else None for i in range(3))
     if build.dtype(a) not in _FLOATS or order is not None:
         return NotLowered("operands of this form")
-    depth, columns, bits, block = (_integer(node, name) for name in ("K", "N", "bits", "block_size"))
+    depth, columns, bits, block = (attribute_int(node, name) for name in ("K", "N", "bits", "block_size"))
     bits = bits or 4
     stored, scale_values = build.constant(b), build.constant(scales)
     zero_values = None if zeros is None else build.constant(zeros)
@@ -45,12 +45,6 @@ def matmul_n_bits(build: Builder, node: ir.Node) -> NotLowered | None:
     inputs[1] = build.packed("gemm.f32", [weights], [1])
     build.emit("gemm", inputs, [build.output(node)], ints, (1.0,))
     return None
-
-
-def _integer(node: ir.Node, name: str) -> int:
-    found = attribute(node, name, 0)
-    assert isinstance(found, int), f"{name} is an integer"
-    return found
 
 
 def _unpacked(stored: npt.NDArray[np.generic], bits: int, count: int) -> npt.NDArray[np.float32]:

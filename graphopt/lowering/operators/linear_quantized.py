@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphopt.ir.constants import constant, shape_of
 from graphopt.ir.dims import Dim
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
@@ -23,10 +24,6 @@ _BYTES = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
 declare("gemm.u8s8", inputs={0: Layout.ROWS, 3: Layout.ANY}, outputs=Layout.ROWS)
 declare("matmul.integer", inputs={0: Layout.ANY, 1: Layout.ANY}, outputs=Layout.ROWS)
 declare("quantize_rows", inputs=Layout.ROWS)
-
-
-def _optional(node: ir.Node, i: int) -> ir.Value | None:
-    return node.inputs[i] if i < len(node.inputs) else None
 
 
 def _is_single(build: Builder, value: ir.Value | None) -> bool:
@@ -60,7 +57,7 @@ def _is_for_rows(build: Builder, value: ir.Value | None, a: ir.Value) -> bool:
 def matmul_integer(build: Builder, node: ir.Node) -> NotLowered | None:
     """(a - a_zero) @ (b - b_zero) in 32 bits."""
     a, b = node.inputs[:2]
-    a_zero, b_zero = _optional(node, 2), _optional(node, 3)
+    a_zero, b_zero = input_of(node, 2), input_of(node, 3)
     assert a is not None and b is not None, "both operands are required"
     if build.dtype(a) not in _BYTES or build.dtype(b) not in _BYTES:
         return NotLowered("operands of these element types")
@@ -111,7 +108,7 @@ def _emit(build: Builder, node: ir.Node, a: ir.Value, b: ir.Value, operands: lis
 def dynamic_quantize_matmul(build: Builder, node: ir.Node) -> NotLowered | None:
     """a, quantized as it comes, times constant bytes; the rows of a are quantized one by one."""
     a, b, b_scale = node.inputs[:3]
-    b_zero, bias = _optional(node, 3), _optional(node, 4)
+    b_zero, bias = input_of(node, 3), input_of(node, 4)
     assert a is not None and b is not None, "both operands are required"
     dims = build.dims(a)
     if constant(b) is None or build.rank(b) != 2 or dims is None:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_float, attribute_int
 from graphopt.ir.dims import Dim, exact_quotient, low
 from graphopt.ir.fact import TensorFact
 from graphopt.ir.facts.slicing import cut_bounds, slice_length
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
@@ -58,9 +59,7 @@ def relabel(build: Builder, node: ir.Node) -> NotLowered | None:
         return None
     operands, ints = [source], list[int]()
     if node.op_type == "Flatten":
-        axis = attribute(node, "axis", 1)
-        assert isinstance(axis, int)
-        ints = [axis]
+        ints = [attribute_int(node, "axis", 1)]
     else:
         numbers = _operand(build, node, 1, "shape" if node.op_type == "Reshape" else "axes")
         operands += [] if numbers == ABSENT else [numbers]
@@ -74,7 +73,7 @@ def _operand(build: Builder, node: ir.Node, index: int, name: str) -> int:
     given = attribute(node, name)
     if given is not None:
         return build.constant_register(np.array(given, np.int64))
-    return build.register(node.inputs[index]) if index < len(node.inputs) else ABSENT
+    return build.register(input_of(node, index))
 
 
 @lowers("Transpose")
@@ -119,7 +118,7 @@ def _slice_bounds(
     """Axes, starts, ends and steps, where all of them can be computed; None else."""
     found: list[Sequence[Dim] | None] = []
     for index, name in enumerate(("starts", "ends", "axes", "steps"), 1):
-        value = node.inputs[index] if index < len(node.inputs) else None
+        value = input_of(node, index)
         given = _integers(attribute(node, name))
         numbers = given if value is None else build.sizes(value)
         if value is not None and numbers is None:
@@ -159,8 +158,7 @@ def is_nonnegative(dim: Dim) -> bool:
 def split(build: Builder, node: ir.Node) -> NotLowered | None:
     """Looks at the parts; the kernel where the sizes are data, or not proven to sum up."""
     source = build.register(node.inputs[0])
-    axis = attribute(node, "axis", 0)
-    assert isinstance(axis, int)
+    axis = attribute_int(node, "axis")
     region = region_of(build, source)
     if region is not None and _looks_at_parts(
         build, node, region, axis + len(region.dims) if axis < 0 else axis
@@ -228,11 +226,10 @@ def tile(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("Concat")
 def concat(build: Builder, node: ir.Node) -> NotLowered | None:
     """One part: no more than a name."""
-    axis = attribute(node, "axis", 1)
-    assert isinstance(axis, int)
     if len(node.inputs) == 1:
         return identity(build, node)
-    build.emit("concat", [build.register(v) for v in node.inputs], [build.output(node)], ints=[axis])
+    ints = [attribute_int(node, "axis", 1)]
+    build.emit("concat", [build.register(v) for v in node.inputs], [build.output(node)], ints=ints)
     return None
 
 
@@ -240,8 +237,7 @@ def concat(build: Builder, node: ir.Node) -> NotLowered | None:
 def blocks(build: Builder, node: ir.Node) -> NotLowered | None:
     """A look of six dims; the kernel where the dims are not proven to be whole blocks."""
     source = build.register(node.inputs[0])
-    size = attribute(node, "blocksize")
-    assert isinstance(size, int)
+    size = attribute_int(node, "blocksize")
     depth_first = attribute(node, "mode", "DCR") == "CRD"
     region = region_of(build, source)
     if region is not None and len(region.dims) == 4:
@@ -283,7 +279,7 @@ def pad(build: Builder, node: ir.Node) -> NotLowered | None:
     pads = None if region is None else _pads(build, node, len(region.dims))
     if region is None or pads is None:
         amounts = _operand(build, node, 1, "pads" if build.opset(node) > 1 else "paddings")
-        axes = build.register(node.inputs[3]) if len(node.inputs) > 3 else ABSENT
+        axes = build.register(input_of(node, 3))
         build.emit("pad", [source, amounts, value, axes], [build.output(node)], ints=[number])
         return None
     begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
@@ -299,9 +295,8 @@ def pad(build: Builder, node: ir.Node) -> NotLowered | None:
 def _pad_value(build: Builder, node: ir.Node) -> int:
     """A register with what a constant pad writes; ABSENT: zero."""
     if build.opset(node) >= 11:
-        return build.register(node.inputs[2]) if len(node.inputs) > 2 else ABSENT
-    value, dtype = attribute(node, "value", 0.0), build.dtype(node.inputs[0])
-    assert isinstance(value, float | int)
+        return build.register(input_of(node, 2))
+    value, dtype = attribute_float(node, "value", 0.0), build.dtype(node.inputs[0])
     if not value or dtype is None:
         return ABSENT
     return build.constant_register(np.array(value, dtype.numpy()), dtype)
@@ -314,8 +309,9 @@ def _pads(build: Builder, node: ir.Node, rank: int) -> tuple[Dim, ...] | None:
         return given if len(given) == 2 * rank else None
     amounts = None if node.inputs[1] is None else build.sizes(node.inputs[1])
     axes: Sequence[Dim] | None = range(rank)
-    if len(node.inputs) > 3 and node.inputs[3] is not None:
-        axes = build.sizes(node.inputs[3])
+    given_axes = input_of(node, 3)
+    if given_axes is not None:
+        axes = build.sizes(given_axes)
     if amounts is None or axes is None or len(amounts) != 2 * len(axes):
         return None
     pads: list[Dim] = [0] * (2 * rank)

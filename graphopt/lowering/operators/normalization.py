@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute_float, attribute_int
+from graphopt.ir.element_types import FLOATS
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
 
 __all__: list[str] = []
-
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 for _kernel in ("layer_norm", "rms_norm"):
     declare(
@@ -27,29 +27,13 @@ declare("batch_norm", inputs=Layout.ANY, outputs=Layout.ANY, in_place=(0,))
 declare("group_norm", in_place=(0,))
 
 
-def _int(node: ir.Node, name: str, default: int) -> int:
-    value = attribute(node, name, default)
-    assert isinstance(value, int), f"{name} is an integer"
-    return value
-
-
-def _float(node: ir.Node, name: str, default: float) -> float:
-    value = attribute(node, name, default)
-    assert isinstance(value, int | float), f"{name} is a number"
-    return float(value)
-
-
-def _input(node: ir.Node, i: int) -> ir.Value | None:
-    return node.inputs[i] if i < len(node.inputs) else None
-
-
 @lowers("Softmax", "LogSoftmax", "Hardmax")
 def softmax(build: Builder, node: ir.Node) -> NotLowered | None:
     """Along an axis; before opset 13 along all axes from one on, together."""
     if build.dtype(node.inputs[0]) not in FLOATS:
         return NotLowered("element type")
     joined = build.opset(node) < 13
-    axis = _int(node, "axis", 1 if joined else -1)
+    axis = attribute_int(node, "axis", 1 if joined else -1)
     kernel = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Hardmax": "hardmax"}[node.op_type]
     build.emit(kernel, [build.register(node.inputs[0])], [build.output(node)], ints=[axis, int(joined)])
     return None
@@ -58,10 +42,10 @@ def softmax(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("LpNormalization")
 def lp_normalization(build: Builder, node: ir.Node) -> NotLowered | None:
     """Divided by the norm along an axis."""
-    p = _int(node, "p", 2)
+    p = attribute_int(node, "p", 2)
     if build.dtype(node.inputs[0]) not in FLOATS or p not in (1, 2):
         return NotLowered("element type or norm")
-    ints = [_int(node, "axis", -1), 0, p]
+    ints = [attribute_int(node, "axis", -1), 0, p]
     build.emit("lp_normalize", [build.register(node.inputs[0])], [build.output(node)], ints=ints)
     return None
 
@@ -78,9 +62,9 @@ def _fits_rows(build: Builder, x: ir.Value, axis: int, factor: ir.Value | None) 
 @lowers("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 def layer_normalization(build: Builder, node: ir.Node) -> NotLowered | None:
     """The trailing dims from an axis on."""
-    x, scale, bias = node.inputs[0], _input(node, 1), _input(node, 2)
+    x, scale, bias = node.inputs[0], input_of(node, 1), input_of(node, 2)
     assert x is not None, "a normalization has an input"
-    dtype, axis = build.dtype(x), _int(node, "axis", -1)
+    dtype, axis = build.dtype(x), attribute_int(node, "axis", -1)
     centred = node.op_type == "LayerNormalization"
     if dtype not in FLOATS or any(v is not None and build.dtype(v) not in FLOATS for v in (scale, bias)):
         return NotLowered("element type")
@@ -98,7 +82,7 @@ def layer_normalization(build: Builder, node: ir.Node) -> NotLowered | None:
         [*inputs, build.register(bias)] if centred else inputs,
         made,
         ints=[axis],
-        floats=[_float(node, "epsilon", 1e-5)],
+        floats=[attribute_float(node, "epsilon", 1e-5)],
     )
     return None
 
@@ -113,13 +97,13 @@ def group_normalization(build: Builder, node: ir.Node) -> NotLowered | None:
     dims = build.dims(x)
     if dims is None or len(dims) < 2:
         return NotLowered("number of channels")
-    groups = dims[1] if node.op_type == "InstanceNormalization" else _int(node, "num_groups", 1)
+    groups = dims[1] if node.op_type == "InstanceNormalization" else attribute_int(node, "num_groups", 1)
     build.emit(
         "group_norm",
         [build.register(v) for v in (x, scale, bias)],
         [build.output(node)],
         ints=[groups],
-        floats=[_float(node, "epsilon", 1e-5)],
+        floats=[attribute_float(node, "epsilon", 1e-5)],
     )
     return None
 
@@ -129,10 +113,12 @@ def batch_normalization(build: Builder, node: ir.Node) -> NotLowered | None:
     """With given statistics."""
     if any(build.dtype(v) not in FLOATS for v in node.inputs) or build.rank(node.outputs[0]) == 0:
         return NotLowered("element type")
-    trains = _int(node, "training_mode", 0) == 1 or (build.opset(node) < 7 and not _int(node, "is_test", 0))
+    trains = attribute_int(node, "training_mode", 0) == 1 or (
+        build.opset(node) < 7 and not attribute_int(node, "is_test", 0)
+    )
     if (
         trains
-        or _int(node, "spatial", 1) != 1
+        or attribute_int(node, "spatial", 1) != 1
         or any(build.output(node, i) != ABSENT for i in range(1, len(node.outputs)))
     ):
         return NotLowered("training, or statistics of single elements")
@@ -140,7 +126,7 @@ def batch_normalization(build: Builder, node: ir.Node) -> NotLowered | None:
         "batch_norm",
         [build.register(v) for v in node.inputs],
         [build.output(node)],
-        floats=[_float(node, "epsilon", 1e-5)],
+        floats=[attribute_float(node, "epsilon", 1e-5)],
     )
     return None
 
@@ -154,7 +140,11 @@ def local_response_normalization(build: Builder, node: ir.Node) -> NotLowered | 
         "lrn",
         [build.register(node.inputs[0])],
         [build.output(node)],
-        ints=[_int(node, "size", 1)],
-        floats=[_float(node, "alpha", 1e-4), _float(node, "beta", 0.75), _float(node, "bias", 1.0)],
+        ints=[attribute_int(node, "size", 1)],
+        floats=[
+            attribute_float(node, "alpha", 1e-4),
+            attribute_float(node, "beta", 0.75),
+            attribute_float(node, "bias", 1.0),
+        ],
     )
     return None

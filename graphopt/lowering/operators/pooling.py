@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute_float, attribute_int, attribute_ints
+from graphopt.ir.element_types import FLOATS
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.elementwise_writer import common_order
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
-from graphopt.lowering.windows import auto_pad_of, number, numbers, window_ints
+from graphopt.lowering.windows import auto_pad_of, window_ints
 
 __all__: list[str] = []
 
 # Pooling of kernels/ops/pool.h.
 _KINDS = {"Max": 0, "Average": 1, "Lp": 2}
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 declare("pool", inputs=Layout.ANY, outputs=Layout.ANY)
 
@@ -25,7 +25,7 @@ declare("pool", inputs=Layout.ANY, outputs=Layout.ANY)
 def pool(build: Builder, node: ir.Node) -> NotLowered | None:
     """Over windows; MaxPool may also say where each maximum was."""
     kind = node.op_type.removesuffix("Pool")
-    kernel = numbers(node, "kernel_shape", ())
+    kernel = attribute_ints(node, "kernel_shape", ())
     if not 1 <= len(kernel) <= 3:
         return NotLowered(f"windows of {len(kernel)} axes")
     return _pool(build, node, kind, window_ints(node, kernel))
@@ -47,13 +47,12 @@ def _pool(build: Builder, node: ir.Node, kind: str, window: tuple[int, ...]) -> 
     x = node.inputs[0]
     assert x is not None, "there is an image"
     dtype = build.dtype(x)
-    if dtype not in _FLOATS and not (kind == "Max" and dtype in (ir.DataType.INT8, ir.DataType.UINT8)):
+    if dtype not in FLOATS and not (kind == "Max" and dtype in (ir.DataType.INT8, ir.DataType.UINT8)):
         return NotLowered(f"pooling of element type {dtype}")
-    p = attribute(node, "p", 2)
-    assert isinstance(p, int | float), "p is a number"
+    p = attribute_float(node, "p", 2)
     if p != int(p):
         return NotLowered("a fractional p")
-    flags = [number(node, name) for name in ("ceil_mode", "count_include_pad", "storage_order")]
+    flags = [attribute_int(node, name) for name in ("ceil_mode", "count_include_pad", "storage_order")]
     ints = [_KINDS[kind], auto_pad_of(node), *flags, int(p), *window]
     register = build.register(x)
     dims = build.dims(x)
@@ -67,7 +66,7 @@ def _pool(build: Builder, node: ir.Node, kind: str, window: tuple[int, ...]) -> 
 @lowers("MaxUnpool")
 def max_unpool(build: Builder, node: ir.Node) -> NotLowered | None:
     """Values where MaxPool found them."""
-    kernel = numbers(node, "kernel_shape", ())
+    kernel = attribute_ints(node, "kernel_shape", ())
     if not 1 <= len(kernel) <= 3:
         return NotLowered(f"windows of {len(kernel)} axes")
     inputs = [build.register(v) for v in node.inputs]

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_int
 from graphopt.ir.dims import Dim
+from graphopt.ir.element_types import FLOATS, INTEGERS
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
-from graphopt.lowering.elementwise_program import FLOATS, FLOATS8, INTEGERS, SMALL, Op, Ref
+from graphopt.lowering.elementwise_program import FLOATS8, SMALL, Op, Ref
 from graphopt.lowering.elementwise_writer import ElementwiseWriter
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.registry import NotLowered, lowers
@@ -79,15 +81,13 @@ def _granularity(build: Builder, node: ir.Node) -> Granularity | NotLowered:
         return NotLowered("rank")
     if not of or (of == (1,) and len(dims) != 1) or (of == (1,) and dims == (1,)):
         return Granularity()
-    axis = attribute(node, "axis", 1)
-    assert isinstance(axis, int), "axis is a whole number"
+    axis = attribute_int(node, "axis", 1)
     if node.domain == "com.microsoft" and len(dims) == 1:
         axis = 0
     if not -len(dims) <= axis < len(dims):
         return Granularity() if of == (1,) else NotLowered("axis")
     axis %= len(dims)
-    block = attribute(node, "block_size", 0)
-    assert isinstance(block, int), "block_size is a whole number"
+    block = attribute_int(node, "block_size")
     if not block:
         return Granularity(axis) if len(of) == 1 else NotLowered("the scale's rank")
     size = dims[axis]
@@ -125,7 +125,7 @@ def _parameters(
         register = build.look(register, spread.split(dims), spread.split_strides(build.strides(register)))
     x_ref = writer.register(register, dtypes[0])
     scale_ref = _parameter(build, writer, scale, dtypes[1], spread, len(dims))
-    zero = node.inputs[2] if len(node.inputs) > 2 else None
+    zero = input_of(node, 2)
     if zero is None or quantized in FLOATS8:
         nothing = writer.constant(quantized, 0.0 if quantized in FLOATS8 else 0)
         return _Parameters(writer, x_ref, scale_ref, nothing)

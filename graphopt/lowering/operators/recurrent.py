@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute, attribute_float, attribute_int
 from graphopt.ir.constants import constant
+from graphopt.ir.element_types import FLOATS
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.registry import NotLowered, lowers
-from graphopt.lowering.windows import number
 
 __all__: list[str] = []
 
@@ -33,7 +33,6 @@ _ACTIVATIONS: dict[str, tuple[int, tuple[float, ...]]] = {
     "softsign": (9, ()),
     "softplus": (10, ()),
 }
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _INPUTS = 8
 
 declare("recurrent", inputs={0: Layout.ROWS})
@@ -45,7 +44,7 @@ def recurrent(build: Builder, node: ir.Node) -> NotLowered | None:
     given: list[ir.Value | None] = [*node.inputs]
     x, w, r, *rest = given + [None] * (_INPUTS - len(given))
     assert x is not None and w is not None and r is not None, "sequence and weights are required"
-    if build.dtype(x) not in _FLOATS:
+    if build.dtype(x) not in FLOATS:
         return NotLowered(f"recurrent cells of element type {build.dtype(x)}")
     hidden = _hidden(build, node, r)
     direction = _DIRECTIONS.index(str(attribute(node, "direction", "forward")))
@@ -53,10 +52,8 @@ def recurrent(build: Builder, node: ir.Node) -> NotLowered | None:
     activations = _activations(node, directions)
     if hidden is None or activations is None:
         return NotLowered("the number of hidden values is not known" if hidden is None else "activations")
-    clip = attribute(node, "clip", 0.0)
-    assert isinstance(clip, int | float), "the bound is a number"
     packed = build.dtype(x) == ir.DataType.FLOAT and _are_constant(w, r)
-    flags = [number(node, name) for name in ("layout", "input_forget", "linear_before_reset")]
+    flags = [attribute_int(node, name) for name in ("layout", "input_forget", "linear_before_reset")]
     ints = [
         _CELLS[node.op_type],
         hidden,
@@ -65,7 +62,10 @@ def recurrent(build: Builder, node: ir.Node) -> NotLowered | None:
         int(packed),
         *(kind for kind, _, _ in activations),
     ]
-    floats = [float(clip), *(p for _, alpha, beta in activations for p in (alpha, beta))]
+    floats = [
+        attribute_float(node, "clip", 0.0),
+        *(p for _, alpha, beta in activations for p in (alpha, beta)),
+    ]
     groups = directions * _GATES[node.op_type]
     weights = [_packed(build, v, groups) if packed else build.register(v) for v in (w, r)]
     inputs = [build.register(x), *weights, *(build.register(v) for v in rest)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute, axes_of
+from graphopt.ir.attributes import attribute, attribute_int, axes_of
+from graphopt.ir.element_types import FLOATS
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.registry import NotLowered, lowers
@@ -25,7 +27,6 @@ _OPERATORS = (
     "ReduceSumSquare",
 )
 _T = ir.DataType
-_FLOATS = frozenset({_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE})
 _INTEGERS = frozenset({_T.INT32, _T.INT64, _T.UINT32, _T.UINT64})
 _SMALL = frozenset({_T.INT8, _T.UINT8, _T.INT16, _T.UINT16, _T.BOOL})
 _OF_FLOATS = frozenset({"ReduceL2", "ReduceLogSum", "ReduceLogSumExp"})
@@ -36,7 +37,7 @@ declare("reduce", inputs=Layout.ANY, outputs=Layout.ANY)
 def _takes(op_type: str, dtype: ir.DataType | None) -> bool:
     if dtype in _SMALL:
         return op_type in ("ReduceMax", "ReduceMin")
-    return dtype in _FLOATS or (dtype in _INTEGERS and op_type not in _OF_FLOATS)
+    return dtype in FLOATS or (dtype in _INTEGERS and op_type not in _OF_FLOATS)
 
 
 @lowers(*_OPERATORS)
@@ -50,8 +51,7 @@ def reduction(build: Builder, node: ir.Node) -> NotLowered | None:
     if not _takes(node.op_type, build.dtype(node.inputs[0])):
         return NotLowered("element type")
     over_all = not axes and not attribute(node, "noop_with_empty_axes", 0)
-    keeps = attribute(node, "keepdims", 1)
-    assert isinstance(keeps, int), "keepdims is an integer"
+    keeps = attribute_int(node, "keepdims", 1)
     build.emit(
         "reduce",
         [build.register(node.inputs[0])],
@@ -63,7 +63,7 @@ def reduction(build: Builder, node: ir.Node) -> NotLowered | None:
 
 def _computed(build: Builder, node: ir.Node) -> tuple[int, ...] | None:
     """Axes that are no constant but come out of constants."""
-    value = node.inputs[1] if len(node.inputs) > 1 else None
+    value = input_of(node, 1)
     numbers = None if value is None else build.sizes(value)
     if numbers is None:
         return None

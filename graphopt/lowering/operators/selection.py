@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute_int
+from graphopt.ir.dims import Dim
+from graphopt.ir.element_types import FLOATS, INTEGERS
+from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
@@ -13,27 +16,11 @@ from graphopt.lowering.registry import NotLowered, lowers
 __all__: list[str] = []
 
 _T = ir.DataType
-_NUMBERS = frozenset(
-    {
-        *(_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE),
-        *(_T.INT8, _T.INT16, _T.INT32, _T.INT64),
-        *(_T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64),
-    }
-)
+_NUMBERS = FLOATS | INTEGERS
 
 for _kernel in ("arg_max", "arg_min", "cumsum", "cumprod"):
     declare(_kernel, inputs=Layout.ANY, outputs=Layout.ANY)
 declare("topk", inputs={0: Layout.ANY, 1: Layout.ANY}, outputs=Layout.ANY)
-
-
-def _int(node: ir.Node, name: str, default: int) -> int:
-    value = attribute(node, name, default)
-    assert isinstance(value, int), f"{name} is an integer"
-    return value
-
-
-def _input(node: ir.Node, i: int) -> ir.Value | None:
-    return node.inputs[i] if i < len(node.inputs) else None
 
 
 @lowers("ArgMax", "ArgMin")
@@ -42,7 +29,7 @@ def arg(build: Builder, node: ir.Node) -> NotLowered | None:
     if build.dtype(node.inputs[0]) not in _NUMBERS:
         return NotLowered("element type")
     ints = [
-        _int(node, name, default)
+        attribute_int(node, name, default)
         for name, default in (("axis", 0), ("keepdims", 1), ("select_last_index", 0))
     ]
     kernel = "arg_max" if node.op_type == "ArgMax" else "arg_min"
@@ -53,12 +40,14 @@ def arg(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("TopK")
 def topk(build: Builder, node: ir.Node) -> NotLowered | None:
     """Always sorted; how many is an attribute, a constant or data."""
-    x, count = node.inputs[0], _input(node, 1)
+    x, count = node.inputs[0], input_of(node, 1)
     dtype = build.dtype(x)
     if dtype not in _NUMBERS or x is None:
         return NotLowered("element type")
     sizes = None if count is None else build.sizes(count)
-    k = _int(node, "k", -1) if count is None else sizes[0] if sizes is not None and len(sizes) == 1 else -1
+    k: Dim = attribute_int(node, "k", -1)
+    if count is not None:
+        k = sizes[0] if sizes is not None and len(sizes) == 1 else -1
     known = count is None or sizes is not None
     made = [build.output(node, 0), build.output(node, 1)]
     dims = build.dims(node.outputs[0])
@@ -71,7 +60,7 @@ def topk(build: Builder, node: ir.Node) -> NotLowered | None:
         "topk",
         [build.register(x)] if known else [build.register(x), build.register(count)],
         made,
-        ints=[_int(node, "axis", -1), _int(node, "largest", 1), k],
+        ints=[attribute_int(node, "axis", -1), attribute_int(node, "largest", 1), k],
     )
     return None
 
@@ -79,7 +68,7 @@ def topk(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("CumSum", "CumProd")
 def running(build: Builder, node: ir.Node) -> NotLowered | None:
     """Along a constant axis."""
-    value = _input(node, 1)
+    value = input_of(node, 1)
     axis = None if value is None else build.sizes(value)
     if axis is None or len(axis) != 1 or type(axis[0]) is not int:
         return NotLowered("an axis that is data")
@@ -89,7 +78,7 @@ def running(build: Builder, node: ir.Node) -> NotLowered | None:
         "cumsum" if node.op_type == "CumSum" else "cumprod",
         [build.register(node.inputs[0])],
         [build.output(node)],
-        ints=[axis[0], _int(node, "exclusive", 0), _int(node, "reverse", 0)],
+        ints=[axis[0], attribute_int(node, "exclusive", 0), attribute_int(node, "reverse", 0)],
     )
     return None
 
@@ -103,6 +92,6 @@ def non_max_suppression(build: Builder, node: ir.Node) -> NotLowered | None:
         "nms",
         [build.register(v) for v in node.inputs],
         [build.output(node)],
-        ints=[_int(node, "center_point_box", 0)],
+        ints=[attribute_int(node, "center_point_box", 0)],
     )
     return None

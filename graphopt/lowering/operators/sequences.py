@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir.attributes import attribute
+from graphopt.ir.attributes import attribute_int
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.registry import NotLowered, lowers
 
@@ -33,7 +33,7 @@ def handed_on(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("SplitToSequence")
 def split_to_sequence(build: Builder, node: ir.Node) -> NotLowered | None:
     """`sequence.split`: the tensor, sizes or one size; ints: axis, whether single slices keep their axis."""
-    ints = [_int(node, "axis", 0), _int(node, "keepdims", 1)]
+    ints = [attribute_int(node, "axis", 0), attribute_int(node, "keepdims", 1)]
     inputs = [build.register(v) for v in node.inputs]
     build.emit("sequence.split", inputs, [build.output(node)], ints=ints)
     return None
@@ -42,12 +42,6 @@ def split_to_sequence(build: Builder, node: ir.Node) -> NotLowered | None:
 @lowers("ConcatFromSequence")
 def concat_from_sequence(build: Builder, node: ir.Node) -> NotLowered | None:
     """`sequence.concat`; ints: axis, whether it is a new one."""
-    ints = [_int(node, "axis", 0), _int(node, "new_axis", 0)]
+    ints = [attribute_int(node, "axis", 0), attribute_int(node, "new_axis", 0)]
     build.emit("sequence.concat", [build.register(node.inputs[0])], [build.output(node)], ints=ints)
     return None
-
-
-def _int(node: ir.Node, name: str, default: int) -> int:
-    value = attribute(node, name, default)
-    assert isinstance(value, int), f"{name} is an integer"
-    return value
