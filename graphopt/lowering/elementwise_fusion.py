@@ -77,9 +77,8 @@ def _readers(module: Module) -> dict[int, set[int]]:
         for register in instruction.outputs:
             if register != ABSENT and module.root(register) != register:
                 look(register, _OUTSIDE)
-        for body in instruction.bodies:
-            for outside, _ in body.captures:
-                look(outside, _OUTSIDE)
+        for outside in instruction.captured:
+            look(outside, _OUTSIDE)
     for register in module.outputs:
         look(register, _OUTSIDE)
     for definition in module.definitions:

@@ -47,14 +47,11 @@ def lower(model: ir.Model, *, precision: str = "f32", is_plain: bool = False) ->
     return program
 
 
-def _check_ranks(module: Module) -> None:
-    for register in module.registers:
-        if register.dims is not None and len(register.dims) > MAX_RANK:
-            rank = len(register.dims)
+def _check_ranks(main: Module) -> None:
+    for register in (r for module in main.walk() for r in module.registers):
+        rank = len(register.dims or ())
+        if rank > MAX_RANK:
             raise ModelError(f"value '{register.name}' has rank {rank}; the engine takes up to {MAX_RANK}")
-    for instruction in module.instructions:
-        for body in instruction.bodies:
-            _check_ranks(body)
 
 
 # Dims that the engine's tensors have room for.
@@ -217,9 +214,3 @@ def _declared(value: ir.Value) -> tuple[int | str | None, ...] | None:
         else (None if d.value in (None, "", "?") else str(d.value))
         for d in value.shape
     )
-
-
-def unsupported(node: ir.Node) -> ModelError:
-    """The error for an operator that nothing runs."""
-    domain = f"{node.domain}::" if node.domain else ""
-    return ModelError(f"node {node.name!r} ({domain}{node.op_type}): there is no kernel for it")

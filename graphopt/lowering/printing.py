@@ -75,8 +75,7 @@ class _Printer:
             room = f" room {growing.room}" if growing.room else ""
             yield f"  grows %{growing.register} axis {growing.axis}{room} to {self._dim(growing.length)}"
         for instruction in module.instructions:
-            outside = [o for body in instruction.bodies for o, _ in body.captures]
-            used = [r for r in (*instruction.inputs, *outside) if r not in made or r in declared]
+            used = [r for r in (*instruction.inputs, *instruction.captured) if r not in made or r in declared]
             used += [module.registers[o].base for o in instruction.outputs if o != ABSENT]
             yield from self._declarations(module, used, declared)
             yield f"  {self._instruction(module, instruction, declared)}"

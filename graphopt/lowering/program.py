@@ -7,6 +7,7 @@ evaluates them once for each new set of sizes. A register without `base` has mem
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -125,6 +126,11 @@ class Instruction:
     bodies: tuple[Module, ...] = ()
     is_dynamic: bool = False
 
+    @property
+    def captured(self) -> list[int]:
+        """The registers that its bodies read of their surroundings."""
+        return [outside for body in self.bodies for outside, _ in body.captures]
+
 
 @dataclass(slots=True)
 class Definition:
@@ -178,6 +184,13 @@ class Module:
         """The number of a new register."""
         self.registers.append(register)
         return len(self.registers) - 1
+
+    def walk(self) -> Iterator[Module]:
+        """Itself and all bodies in it, outermost first."""
+        yield self
+        for instruction in self.instructions:
+            for body in instruction.bodies:
+                yield from body.walk()
 
     def root(self, number: int) -> int:
         """The register whose memory a register looks at."""

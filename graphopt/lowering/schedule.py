@@ -85,9 +85,7 @@ def _touched(module: Module) -> set[int]:
     """Registers that the module reads or makes, and those whose memory they look at."""
     found = {*module.inputs, *module.outputs, *(inside for _, inside in module.captures)}
     for instruction in module.instructions:
-        found.update(instruction.inputs)
-        found.update(instruction.outputs)
-        found.update(outside for body in instruction.bodies for outside, _ in body.captures)
+        found.update(instruction.inputs, instruction.outputs, instruction.captured)
     found.discard(ABSENT)
     return found | {module.root(number) for number in found}
 
@@ -131,9 +129,7 @@ def _local(module: Module, segments: list[Segment]) -> list[bool]:
     shared = set(kept)
     for number, segment in enumerate(segments):
         for instruction in module.instructions[segment.first : segment.first + segment.count]:
-            touched = [*instruction.inputs, *instruction.outputs]
-            touched += [outside for body in instruction.bodies for outside, _ in body.captures]
-            for register in touched:
+            for register in (*instruction.inputs, *instruction.outputs, *instruction.captured):
                 if register == ABSENT or module.registers[register].constant != ABSENT:
                     continue
                 root = module.root(register)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -27,18 +27,10 @@ def program(model: onnx.ModelProto | str) -> Program:
     return lower(from_proto(parsed(model) if isinstance(model, str) else model))
 
 
-def modules(of: Module) -> Iterator[Module]:
-    """A module and all bodies in it, outermost first."""
-    yield of
-    for instruction in of.instructions:
-        for body in instruction.bodies:
-            yield from modules(body)
-
-
 def instructions(of: Program | Module, kernel: str = "") -> list[Instruction]:
     """All instructions, or those of a kernel, bodies included."""
     main = of.main if isinstance(of, Program) else of
-    return [i for m in modules(main) for i in m.instructions if kernel in ("", i.kernel)]
+    return [i for m in main.walk() for i in m.instructions if kernel in ("", i.kernel)]
 
 
 def oracle(model: onnx.ModelProto) -> ort.InferenceSession:

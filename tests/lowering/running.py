@@ -12,7 +12,6 @@ from onnx.reference import ReferenceEvaluator
 
 from graphopt.ir.load import from_proto
 from graphopt.lowering.lower import lower
-from graphopt.lowering.program import Module
 from graphopt.runtime import InferenceSession
 
 TYPES = onnx.helper.np_dtype_to_tensor_dtype
@@ -51,16 +50,8 @@ def node_model(
 
 def kernels_of(model: onnx.ModelProto) -> list[str]:
     """Names of the kernels of a model's instructions, bodies included."""
-
-    def walk(module: Module) -> list[str]:
-        found: list[str] = []
-        for instruction in module.instructions:
-            found.append(instruction.kernel)
-            for body in instruction.bodies:
-                found += walk(body)
-        return found
-
-    return walk(lower(from_proto(model)).main)
+    modules = lower(from_proto(model)).main.walk()
+    return [instruction.kernel for module in modules for instruction in module.instructions]
 
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], threads: int = 1) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.lowering.comparing import assert_same, instructions, modules, program
+from tests.lowering.comparing import assert_same, instructions, program
 
 ON = "ko = Identity(k)"
 
@@ -39,7 +39,7 @@ def typed(graph: str, rank: int) -> str:
 
 def grown(graph: str) -> int:
     """How many values grow in place."""
-    return sum(len(m.growing) for m in modules(program(graph).main))
+    return sum(len(m.growing) for m in program(graph).main.walk())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from graphopt.lowering.passes.dead import remove_dead
 from graphopt.lowering.program import Instruction, Module, Register
-from tests.lowering.comparing import assert_same, instructions, modules, program
+from tests.lowering.comparing import assert_same, instructions, program
 
 CUT = "zero = Constant<value = float {0.0}>() m = Greater(x, zero) p = Compress<axis = 0>(x, m)"
 
@@ -65,7 +65,7 @@ def test_captures_that_a_body_does_not_use_go() -> None:
         h = Exp(x)
         y = Loop(n, , x) <body = b (int64 i, bool k, float[N] a) => (bool ko, float[N] ao)
             { ko = Identity(k) unused = Neg(h) ao = Add(a, x) }> }"""
-    main, body = modules(program(graph).main)
+    main, body = program(graph).main.walk()
     assert kernels(main) == ["loop"] and kernels(body) == ["elementwise"]
     assert len(body.captures) == 1
     assert_same(graph, {"x": np.ones(2, np.float32), "n": np.array(3)})

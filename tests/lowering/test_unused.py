@@ -37,9 +37,7 @@ def model_of(body: str, inputs: str) -> onnx.ModelProto:
 def used(module: Module) -> set[int]:
     found = {*module.inputs, *module.outputs, *(inside for _, inside in module.captures)}
     for instruction in module.instructions:
-        found.update(instruction.inputs, instruction.outputs)
-        for body in instruction.bodies:
-            found.update(outside for outside, _ in body.captures)
+        found.update(instruction.inputs, instruction.outputs, instruction.captured)
     found.update(module.root(r) for r in list(found) if r != ABSENT)
     found.update(d.register for d in module.definitions)
     return found - {ABSENT}

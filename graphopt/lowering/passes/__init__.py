@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from graphopt.lowering.elementwise_fusion import fuse_elementwise
 from graphopt.lowering.passes.caches import append_in_place
 from graphopt.lowering.passes.dead import remove_dead
@@ -12,15 +10,15 @@ from graphopt.lowering.passes.layouts import settle_layouts
 from graphopt.lowering.passes.repeated import merge_repeated
 from graphopt.lowering.passes.slices import write_in_place
 from graphopt.lowering.passes.unused import drop_unused
-from graphopt.lowering.program import Module, Program
+from graphopt.lowering.program import Program
 
-__all__ = ["finish", "modules_of"]
+__all__ = ["finish"]
 
 
 def finish(program: Program) -> None:
     """Bring a program into the form that the engine runs."""
     remove_dead(program.main)
-    modules = list(modules_of(program.main))
+    modules = list(program.main.walk())
     for module in modules:
         merge_repeated(module)
         # Before, so that products take what follows them; after, for what was two instructions (Silu).
@@ -38,11 +36,3 @@ def finish(program: Program) -> None:
         write_in_place(module)
     remove_dead(program.main)
     drop_unused(program)
-
-
-def modules_of(module: Module) -> Iterator[Module]:
-    """A module and all bodies in it, outermost first."""
-    yield module
-    for instruction in module.instructions:
-        for body in instruction.bodies:
-            yield from modules_of(body)

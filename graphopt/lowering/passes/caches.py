@@ -100,8 +100,7 @@ def _told_later(body: Module) -> set[str]:
 
 def _captured(body: Module) -> set[int]:
     """Roots that bodies in the body read."""
-    inner = (b for instruction in body.instructions for b in instruction.bodies)
-    return {body.root(outside) for b in inner for outside, _ in b.captures}
+    return {body.root(outside) for instruction in body.instructions for outside in instruction.captured}
 
 
 def _moved(look: Register, dims: Dims, strides: Dims) -> Dims | None:

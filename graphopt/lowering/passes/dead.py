@@ -49,8 +49,7 @@ def _kept(module: Module, wanted: set[str]) -> Module:
         outputs = [o for o in instruction.outputs if o != ABSENT]
         if not any(module.root(o) in live for o in outputs) and instruction.kernel not in _ACTING:
             continue
-        for body in instruction.bodies:
-            live.update(module.root(outside) for outside, _ in body.captures)
+        live.update(map(module.root, instruction.captured))
         live.update(module.root(i) for i in instruction.inputs if i != ABSENT)
         instructions.append(instruction)
     captures = [(outside, inside) for outside, inside in module.captures if inside in live]

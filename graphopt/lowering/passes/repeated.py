@@ -4,11 +4,12 @@
     after    %3 %4 %5 = quantize_rows %1
 
 Lowerings write some instructions for each node that needs their result: three products of one input each have
-its rows in 8 bits.
+its rows in 8 bits, or quantize it.
 """
 
 from __future__ import annotations
 
+from graphopt.lowering.elementwise_program import KERNEL
 from graphopt.lowering.program import Instruction, Module
 
 __all__ = ["merge_repeated"]
@@ -24,7 +25,7 @@ def merge_repeated(module: Module) -> int:
     same: dict[int, int] = {}
     for instruction in module.instructions:
         instruction.inputs = [same.get(register, register) for register in instruction.inputs]
-        if instruction.kernel not in _REPEATED or instruction.is_dynamic:
+        if not _is_beside(module, instruction) or instruction.is_dynamic:
             kept.append(instruction)
             continue
         numbers = (instruction.ints, instruction.floats, instruction.data)
@@ -37,3 +38,10 @@ def merge_repeated(module: Module) -> int:
     gone = len(module.instructions) - len(kept)
     module.instructions = kept
     return gone
+
+
+def _is_beside(module: Module, instruction: Instruction) -> bool:
+    """Whether a lowering wrote it beside a node's own instruction; of those, no register has a name or views."""
+    if instruction.kernel == KERNEL:
+        return not any(module.registers[register].name for register in instruction.outputs)
+    return instruction.kernel in _REPEATED

@@ -15,11 +15,12 @@ __all__ = ["drop_unused"]
 def drop_unused(program: Program) -> None:
     """Remove them and number the others anew, in their order. The last pass."""
     _drop_registers(program.main)
-    used: set[int] = set()
-    _constants(program.main, used)
+    held = [r for m in program.main.walk() for r in m.registers if r.constant != ABSENT]
+    used = {register.constant for register in held}
     numbers = {old: new for new, old in enumerate(sorted(used))}
     program.constants[:] = [program.constants[old] for old in numbers]
-    _renumber_constants(program.main, numbers)
+    for register in held:
+        register.constant = numbers[register.constant]
 
 
 def _drop_registers(module: Module) -> None:
@@ -27,9 +28,7 @@ def _drop_registers(module: Module) -> None:
     used.update(definition.register for definition in module.definitions)
     used.update(growing.register for growing in module.growing)
     for instruction in module.instructions:
-        used.update(instruction.inputs, instruction.outputs)
-        for body in instruction.bodies:
-            used.update(outside for outside, _ in body.captures)
+        used.update(instruction.inputs, instruction.outputs, instruction.captured)
     used.discard(ABSENT)
     for number in list(used):
         while (number := module.registers[number].base) != ABSENT:
@@ -50,19 +49,3 @@ def _drop_registers(module: Module) -> None:
     for instruction in module.instructions:
         instruction.inputs = [to[r] for r in instruction.inputs]
         instruction.outputs = [to[r] for r in instruction.outputs]
-
-
-def _constants(module: Module, used: set[int]) -> None:
-    used.update(r.constant for r in module.registers if r.constant != ABSENT)
-    for instruction in module.instructions:
-        for body in instruction.bodies:
-            _constants(body, used)
-
-
-def _renumber_constants(module: Module, numbers: dict[int, int]) -> None:
-    for register in module.registers:
-        if register.constant != ABSENT:
-            register.constant = numbers[register.constant]
-    for instruction in module.instructions:
-        for body in instruction.bodies:
-            _renumber_constants(body, numbers)

@@ -41,8 +41,7 @@ class Uses:
             for made in instruction.outputs:
                 if made != ABSENT:
                     uses.makers[made] = number
-            for body in instruction.bodies:
-                uses.kept.update(module.root(outside) for outside, _ in body.captures)
+            uses.kept.update(map(module.root, instruction.captured))
         uses.kept.update(module.root(r) for r in (*module.inputs, *module.outputs) if r != ABSENT)
         uses.kept.update(inside for _, inside in module.captures)
         uses.kept.update(module.root(d.register) for d in module.definitions)
