@@ -71,6 +71,18 @@ def _axes(node: ir.Node, rank: int) -> tuple[int, int | None] | None:
             return None
         return (0, 1) if attribute(node, "transB", 0) else (1, 0)
     if node.op_type == "Gather":
-        # Rows are looked up by the first axis, so that the last one is left whole.
-        return (rank - 1, None) if attribute(node, "axis", 0) in (0, -rank) else None
+        if attribute(node, "axis", 0) not in (0, -rank):
+            return None
+        return (0 if _is_tied(node) else rank - 1), None
     return (0, None) if node.op_type == "Conv" else (1, None)
+
+
+def _is_tied(table: ir.Node) -> bool:
+    """Whether products whose outputs are its rows share a table: each row then has a scale, for both.
+
+    Rows are looked up by the first axis, so that alone the last one, which is left whole, has the scales.
+    """
+    value = table.inputs[0]
+    others = [use for use in value.uses() if use.node.op_type in ("MatMul", "Gemm")] if value else []
+    axes = [_axes(use.node, 2) if use.idx == 1 and use.node.domain == "" else None for use in others]
+    return bool(axes) and all(found is not None and found[0] == 0 for found in axes)

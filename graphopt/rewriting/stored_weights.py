@@ -82,10 +82,9 @@ class StoredWeights:
         weight, value = users[0], users[0].value
         if weight.tensor.dtype != ir.DataType.FLOAT:
             return
-        if float(np.abs(weight.tensor.numpy()).max()) > np.finfo(np.float16).max:
-            raise UsageError(
-                f"weight {value.name!r} can't be float16: it has numbers beyond {np.finfo(np.float16).max:g}"
-            )
+        limit = float(np.finfo(np.float16).max)
+        if float(np.abs(weight.tensor.numpy()).max()) > limit:
+            raise UsageError(f"weight {value.name!r} can't be float16: it has numbers beyond {limit:g}")
         home = _home(value)
         half = lazy.mapped(
             (weight.tensor,),

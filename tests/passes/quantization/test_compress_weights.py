@@ -168,6 +168,97 @@ def test_a_weight_with_other_uses_and_other_axes() -> None:
     assert_equal(found, model(text, w=rounded(square, None)), x=x)
 
 
+FUNCTION = """<ir_version: 10, opset_import: ["": 21, "local": 1]>
+g (float[N,64] x) => (float[N,64] y) { h = local.f(x)  y = local.f(h) }
+<domain: "local", opset_import: ["": %OPSET%]>
+f (a) => (b) { %W%  h = MatMul(a, w)  r = Relu(h)  b = MatMul(r, w)  }"""
+
+
+def function_model(opset: int, w: np.ndarray) -> ir.Model:
+    numbers = ", ".join(str(x) for x in w.reshape(-1))
+    constant = f"w = Constant <value = float[64,64] {{{numbers}}}> ()"
+    text = FUNCTION.replace("%OPSET%", str(opset)).replace("%W%", constant)
+    return ir.from_proto(onnx.parser.parse_model(text))
+
+
+@pytest.mark.parametrize("options", ["", "{bits=4}"])
+def test_weights_of_functions(options: str) -> None:
+    w = RNG.standard_normal((64, 64)).astype(np.float32) / 8
+    found = compressed(function_model(21, w), options)
+    [function] = found.functions.values()
+    assert types(function.graph).count("DequantizeLinear") == 1
+    stored = [n.attributes["value"].as_tensor() for n in function if n.op_type == "Constant"]
+    assert {t.dtype for t in stored} == {
+        ir.DataType.INT4 if options else ir.DataType.INT8,
+        ir.DataType.FLOAT,
+    }
+    x = RNG.standard_normal((3, 64)).astype(np.float32)
+    [y], [z] = answers(function_model(21, w), x=x), answers(found, x=x)
+    assert 0 < np.abs(y - z).max() < (0.4 if options else 0.05)
+    if not options:
+        assert_equal(found, function_model(21, rounded(w)), x=x)
+
+
+def test_a_function_of_an_older_opset_stays() -> None:
+    w = RNG.standard_normal((64, 64)).astype(np.float32)
+    editor = Editor(function_model(11, w), target=targets.find("onnx"))
+    Driver(editor, strict=True).run(parse("compress-weights"))
+    [function] = editor.model.functions.values()
+    assert "DequantizeLinear" not in types(function.graph)
+
+
+@pytest.mark.parametrize("options", ["", "{bits=4}"])
+def test_a_stack_of_matrices(options: str) -> None:
+    w = RNG.standard_normal((3, 64, 16)).astype(np.float32)
+    text = "g (float[3,N,64] x) => (float[3,N,16] y) { y = MatMul(x, w) }"
+    found = compressed(model(text, w=w), options)
+    blocks = w.reshape(3, 2, 32, 16)
+    scale = np.abs(blocks).max(2, keepdims=True) / np.float32(7)
+    near = (np.rint(blocks / scale) * scale).reshape(w.shape) if options else rounded(w, 2)
+    x = RNG.standard_normal((3, 5, 64)).astype(np.float32)
+    assert_equal(found, model(text, w=near), x=x)
+    [y], [z] = answers(model(text, w=w), x=x), answers(found, fused=True, x=x)
+    assert np.abs(y - z).max() < (0.3 if options else 0.03) * np.abs(y).max()
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_weights_of_half_the_bits(kind: str) -> None:
+    dtype = ir.DataType[kind.upper()]
+    half = W.astype(dtype.numpy())
+    text = f"g ({kind}[N,64] x) => ({kind}[N,32] y) {{ y = MatMul(x, w) }}"
+    source = model(text, 17, w=half)
+    found = compressed(source)
+    assert types(found.graph) == ["DequantizeLinear", "Cast", "MatMul"]
+    assert weights(found.graph) == {ir.DataType.INT8: W.size, ir.DataType.FLOAT: 32}
+    if kind == "float16":
+        x = RNG.standard_normal((3, 64)).astype(np.float16)
+        [y], [z] = answers(source, x=x), answers(found, x=x)
+        assert 0 < np.abs(y - z).max() < 0.2
+
+
+def test_groups_of_transposed_convolutions() -> None:
+    w = RNG.standard_normal((8, 6, 5, 5)).astype(np.float32)
+    text = "g (float[1,8,4,4] x) => (float[1,12,8,8] y) { y = ConvTranspose <group = 2> (x, w) }"
+    found = compressed(model(text, w=w))
+    assert weights(found.graph) == {ir.DataType.INT8: w.size, ir.DataType.FLOAT: 6}
+    x = RNG.standard_normal((1, 8, 4, 4)).astype(np.float32)
+    assert_equal(found, model(text, w=rounded(w, 1)), x=x)
+
+
+TIED = """g (int64[N] i, float[M,64] x) => (float[N,64] e, float[M,128] y) {
+    e = Gather(w, i)  y = Gemm <transB = 1> (x, w) }"""
+
+
+def test_tied_embeddings_are_stored_once_with_a_scale_for_each_row() -> None:
+    w = RNG.standard_normal((128, 64)).astype(np.float32)
+    found = compressed(model(TIED, w=w))
+    assert sum(v.const_value.dtype == ir.DataType.INT8 for v in found.graph.initializers.values()) == 1
+    assert sorted(types(found.graph)) == ["Cast", "DequantizeLinear", "Gather", "Gather", "Gemm", "Mul"]
+    feeds = {"i": np.array([3, 0, -1]), "x": RNG.standard_normal((2, 64)).astype(np.float32)}
+    assert_equal(found, model(TIED, w=rounded(w, 0)), **feeds)
+    assert answers(found, i=np.array([], np.int64), x=feeds["x"])[0].shape == (0, 64)
+
+
 def test_it_asks_for_what_it_knows() -> None:
     with pytest.raises(Exception, match="stores 8 or 4 bits"):
         compressed(model(MATMUL, w=W), "{bits=3}")

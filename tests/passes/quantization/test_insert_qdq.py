@@ -14,8 +14,8 @@ import pytest
 from graphopt import targets
 from graphopt.errors import UsageError
 from graphopt.ir import quant_table
-from graphopt.ir.quant_table import ModelIdentity, OperatorPlan, QuantTable, TensorPlan
-from graphopt.ir.quantizing import Grid, asymmetric, channel_grid, dequantized, quantized
+from graphopt.ir.quant_table import ModelIdentity, OperatorPlan, QuantTable, Scaling, TensorPlan
+from graphopt.ir.quantizing import Grid, asymmetric, block_grid, channel_grid, dequantized, quantized
 from graphopt.ir.verifier import verify
 from graphopt.rewriting import Driver, Editor, registry
 from graphopt.rewriting.pipeline import Group, Pipeline, parse
@@ -187,6 +187,129 @@ def test_weights_alone() -> None:
     assert types(found.graph) == ["DequantizeLinear", "MatMul"]
     untouched = applied(model(MATMUL, w=W), table({"w": weight(W)}, {"mul": OperatorPlan("float")}))
     assert types(untouched.graph) == ["MatMul"]
+
+
+def test_codes_that_are_not_the_nearest(tmp_path: Path) -> None:
+    plan = weight(W)
+    codes = quantized(W, plan.grid)
+    codes[::2] -= np.sign(codes[::2])
+    tensors = {"x": activation(-3, 4), "w": replace(plan, codes=codes)}
+    given = table(tensors, {"mul": OperatorPlan("int8", inputs=("x",))})
+    quant_table.write(given, tmp_path / "q.json")
+    found = applied(model(MATMUL, w=W), given)
+    [stored] = [v for v in found.graph.initializers.values() if v.dtype == ir.DataType.INT8]
+    np.testing.assert_array_equal(stored.const_value.numpy(), codes)
+    [y] = answers(found, x=X)
+    np.testing.assert_allclose(y, near(X, tensors["x"]) @ dequantized(codes, plan.grid), rtol=1e-4, atol=1e-4)
+    again = applied(model(MATMUL, w=W), quant_table.read(tmp_path / "q.json"))
+    assert answers(again, x=X)[0].tobytes() == y.tobytes()
+
+
+TWO = """g (float[N,64] x) => (float[N,64] z) { [a] h = MatMul(x, w)  [b] y = MatMul(h, v)  [c] z = MatMul(y, u) }"""
+
+
+def test_bits_for_each_operator(tmp_path: Path) -> None:
+    """8 bits, 4 bits in blocks, 7 bits, 16 bits: side by side."""
+    u = RNG.standard_normal((64, 64)).astype(np.float32)
+    four, seven = TensorPlan(block_grid(V, 0, 16), "weight"), TensorPlan(channel_grid(W, 1, bits=7), "weight")
+    operators = {
+        "a": OperatorPlan("int8", 7, inputs=("x",)),
+        "b": OperatorPlan("weight_only", 4),
+        "c": OperatorPlan("float16", 16),
+    }
+    given = table({"x": activation(-3, 4), "w": seven, "v": four}, operators)
+    assert given.needed_opset == 21
+    found = applied(model(TWO, w=W, v=V, u=u), given)
+    stored = {v.dtype: v.const_value.numpy() for v in found.graph.initializers.values()}
+    assert stored[ir.DataType.INT4].shape == V.shape and stored[ir.DataType.FLOAT16].shape == u.shape
+    assert np.abs(stored[ir.DataType.INT8]).max() == 63
+    [y] = answers(found, x=X)
+    h = near(X, activation(-3, 4)) @ near(W, seven) @ near(V, four)
+    np.testing.assert_allclose(y, h @ u.astype(np.float16).astype(np.float32), rtol=1e-3, atol=1e-2)
+    assert np.isfinite(answers(found, fused=True, x=X)[0]).all()
+
+
+def test_half_of_what_is_too_large() -> None:
+    with pytest.raises(UsageError, match="weight 'w' can't be float16: it has numbers beyond 65504"):
+        applied(model(MATMUL, w=W * 1e6), table({}, {"mul": OperatorPlan("float16")}))
+
+
+def test_codes_are_for_all_where_one_operator_wants_them() -> None:
+    text = "g (float[N,64] x) => (float[N,32] y, float[N,32] z) { [a] y = MatMul(x, w)  n = Neg(x)  [b] z = MatMul(n, w) }"
+    operators = {"a": OperatorPlan("int8", inputs=("x",)), "b": OperatorPlan("float16")}
+    found = applied(model(text, w=W), table({"x": activation(-3, 4), "w": weight(W)}, operators))
+    assert ir.DataType.FLOAT16 not in {v.dtype for v in found.graph.initializers.values()}
+    assert sum(v.const_value.size == W.size for v in found.graph.initializers.values()) == 1
+    np.testing.assert_allclose(answers(found, x=X)[1], -X @ near(W, weight(W)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_stack_of_matrices() -> None:
+    w = RNG.standard_normal((3, 64, 16)).astype(np.float32)
+    text = "g (float[3,N,64] x) => (float[3,N,16] y) { [mul] y = MatMul(x, w) }"
+    tensors = {"x": activation(-3, 4), "w": weight(w, 2)}
+    found = applied(model(text, w=w), table(tensors, {"mul": OperatorPlan("int8", inputs=("x",))}))
+    x = RNG.standard_normal((3, 5, 64)).astype(np.float32)
+    expected = near(x, tensors["x"]) @ near(w, tensors["w"])
+    for fused in (False, True):
+        np.testing.assert_allclose(answers(found, fused=fused, x=x)[0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_tied_embeddings() -> None:
+    w = RNG.standard_normal((128, 64)).astype(np.float32)
+    text = """g (int64[N] i, float[M,64] x) => (float[N,64] e, float[M,128] y) {
+        [look] e = Gather(w, i)  [mul] y = Gemm <transB = 1> (x, w) }"""
+    tensors = {"x": activation(-3, 4), "w": weight(w, 0)}
+    operators = {"look": OperatorPlan("weight_only", 8), "mul": OperatorPlan("int8", 8, inputs=("x",))}
+    found = applied(model(text, w=w), table(tensors, operators))
+    assert sum(v.dtype == ir.DataType.INT8 for v in found.graph.initializers.values()) == 1
+    i = np.array([3, 0, -1])
+    e, y = answers(found, i=i, x=X)
+    np.testing.assert_array_equal(e, near(w, tensors["w"])[i])
+    np.testing.assert_allclose(y, near(X, tensors["x"]) @ near(w, tensors["w"]).T, rtol=1e-4, atol=1e-3)
+
+
+CODES = replace(weight(W), codes=np.zeros((32, 64), np.int8))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "operators", "message"),
+    [
+        ({"w": weight(W[1:], 0)}, {}, "tensor 'w' is .64, 32.: scales .63. do not fit"),
+        ({"w": CODES}, {}, "tensor 'w' is .64, 32., and its codes are .32, 64."),
+        ({"x": CODES}, {}, "tensor 'x' is no constant"),
+        ({"i": activation(0, 1)}, {}, "tensor 'i' is int64: only floats can be quantized"),
+        ({}, {"mul": OperatorPlan("weight_only")}, "stores its weight 'w', and no tensor has that name"),
+        ({}, {"idle": OperatorPlan("weight_only")}, "'idle' .Neg. has no constant weight"),
+        ({}, {"idle": OperatorPlan("int8")}, "none of its inputs or outputs is named"),
+        ({"w": weight(W)}, {"mul": OperatorPlan("weight_only", 4)}, "has 4 bits, and its weight 'w' has 8"),
+        ({}, {"mul": OperatorPlan("float16", 8)}, "is float16 and has 8 bits"),
+    ],
+)
+def test_what_does_not_fit_the_model(
+    tensors: dict[str, TensorPlan], operators: dict[str, OperatorPlan], message: str
+) -> None:
+    text = "g (float[N,64] x, int64[N] i) => (float[N,32] y, int64[N] j, float[N,64] n) { [mul] y = MatMul(x, w)  j = Identity(i)  [idle] n = Neg(x) }"
+    with pytest.raises(UsageError, match=message) as caught:
+        applied(model(text, w=W), table(tensors, operators))
+    assert "\n" not in str(caught.value)
+
+
+def test_scalings_and_corrections_of_nothing() -> None:
+    plain = table({}, {})
+    for given, message in (
+        (replace(plain, scalings={"no": Scaling(0, np.ones(1, np.float32))}), "names constant 'no'"),
+        (replace(plain, corrections={"no": np.ones(1, np.float32)}), "names operator 'no'"),
+        (replace(plain, scalings={"w": Scaling(0, np.ones(3, np.float32))}), "3 factors do not fit"),
+        (replace(plain, scalings={"x": Scaling(0, np.ones(3, np.float32))}), "no constant of floats"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            applied(model(MATMUL, w=W), given)
+
+
+def test_blocks_need_their_opset() -> None:
+    given = table({"w": TensorPlan(block_grid(W, 0, 16), "weight")}, {"mul": OperatorPlan("weight_only")})
+    with pytest.raises(UsageError, match="opset 21, the model has 20"):
+        applied(model(MATMUL, 20, w=W), given)
 
 
 @pytest.mark.parametrize(
