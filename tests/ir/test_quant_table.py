@@ -59,7 +59,10 @@ def table() -> QuantTable:
             "classify": OperatorPlan("float", sensitivity=0.5, reason="too sensitive"),
         },
         CalibrationNote(64, "minmax"),
-        {"gamma": Scaling(0, np.array([0.5, -2], np.float32)), "w": Scaling(1, scales)},
+        {
+            "gamma": (Scaling(0, np.array([0.5, -2], np.float32)),),
+            "w": (Scaling(0, np.array([2, 3], np.float32)), Scaling(1, scales)),
+        },
         {"mul": np.array([0.125, -1], np.float32), LOOPED: scales},
     )
 
@@ -83,7 +86,7 @@ def test_what_is_written_is_read(written: Path) -> None:
     first, arrays = quant_table.as_json(table())
     second, others = quant_table.as_json(again)
     assert first == second
-    long = {"w", "w#factors", f"{LOOPED}#codes", f"{LOOPED}#correction"}
+    long = {"w", "w#factors1", f"{LOOPED}#codes", f"{LOOPED}#correction"}
     assert set(arrays) == set(others) == long
     assert all(arrays[key].tobytes() == others[key].tobytes() for key in long)
     assert again.tensors[LOOPED].codes.dtype == ml_dtypes.int4
@@ -104,6 +107,7 @@ def test_it_reads_well(written: Path) -> None:
     assert found["tensors"][LOOPED]["scale"] == [[0.5, 0.25]]
     assert found["operators"]["classify"]["mode"] == "float"
     assert found["scalings"]["gamma"] == {"axis": 0, "factors": [0.5, -2.0]}
+    assert [part["axis"] for part in found["scalings"]["w"]] == [0, 1]
     assert found["corrections"]["mul"] == [0.125, -1.0]
     assert written.with_suffix(".npz").exists()
 

@@ -47,10 +47,11 @@ def check_fit(
         wrong = _wrong_tensor(plan, values[name])
         if wrong:
             raise UsageError(f"the quant table: tensor {name!r} {wrong}")
-    for name, given in table.scalings.items():
-        wrong = _wrong_scaling(given, values[name])
-        if wrong:
-            raise UsageError(f"the quant table: scaling {name!r}: {wrong}")
+    for name, scalings in table.scalings.items():
+        for given in scalings:
+            wrong = _wrong_scaling(given, values[name])
+            if wrong:
+                raise UsageError(f"the quant table: scaling {name!r}: {wrong}")
     names = {value: name for name, value in values.items()}
     for name, operator in table.operators.items():
         wrong = _wrong_operator(operator, nodes[name], names, table)

@@ -146,7 +146,7 @@ class QuantTable:
         tensors: By scoped name.
         operators: By scoped name.
         calibration: How the ranges were found; None: without samples.
-        scalings: Of constants by scoped name; applied first.
+        scalings: Of constants by scoped name, one for each axis; applied first.
         corrections: By an operator's scoped name: what is added to each of its output channels, last.
     """
 
@@ -154,7 +154,7 @@ class QuantTable:
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
     operators: Mapping[str, OperatorPlan] = field(default_factory=dict)
     calibration: CalibrationNote | None = None
-    scalings: Mapping[str, Scaling] = field(default_factory=dict)
+    scalings: Mapping[str, tuple[Scaling, ...]] = field(default_factory=dict)
     corrections: Mapping[str, Floats] = field(default_factory=dict)
 
     def __str__(self) -> str:

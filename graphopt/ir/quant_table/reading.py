@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str]) -> QuantTable:
         None
         if note is None
         else CalibrationNote(note.get("samples", 0), note.get("observer", ""), note.get("seed", 0)),
-        {name: _scaling(name, entry, arrays) for name, entry in found.get("scalings", {}).items()},
+        {name: _scalings(name, entry, arrays) for name, entry in found.get("scalings", {}).items()},
         {name: _correction(name, entry, arrays) for name, entry in found.get("corrections", {}).items()},
     )
 
@@ -188,6 +188,11 @@ def _operator(entry: Entry) -> OperatorPlan:
         cast("int | None", entry.get("bytes")),
         cast("str | None", entry.get("reason")),
     )
+
+
+def _scalings(name: str, entry: Entry | list[Entry], arrays: _Arrays) -> tuple[Scaling, ...]:
+    given = entry if isinstance(entry, list) else [entry]
+    return tuple(_scaling(name, one, arrays) for one in given)
 
 
 def _scaling(name: str, entry: Entry, arrays: _Arrays) -> Scaling:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from graphopt.errors import OutputError
 from graphopt.ir.quant_table.checking import Json, check
-from graphopt.ir.quant_table.plans import OperatorPlan, QuantTable, TensorPlan
+from graphopt.ir.quant_table.plans import OperatorPlan, QuantTable, Scaling, TensorPlan
 from graphopt.ir.replacing import Replacement
 
 __all__ = ["LONGEST", "MARK", "VERSION", "as_json", "beside", "write"]
@@ -41,10 +41,7 @@ def as_json(table: QuantTable) -> tuple[dict[str, Json], dict[str, Array]]:
     if note is not None:
         found["calibration"] = _given(samples=note.samples, observer=note.observer, seed=note.seed)
     if table.scalings:
-        found["scalings"] = {
-            name: {"axis": given.axis, "factors": _numbers(f"{name}#factors", given.factors, arrays)}
-            for name, given in table.scalings.items()
-        }
+        found["scalings"] = {name: _scalings(name, given, arrays) for name, given in table.scalings.items()}
     found["tensors"] = {name: _tensor(name, plan, arrays) for name, plan in table.tensors.items()}
     found["operators"] = {name: _operator(plan) for name, plan in table.operators.items()}
     if table.corrections:
@@ -110,6 +107,15 @@ def _tensor(name: str, plan: TensorPlan, arrays: dict[str, Array]) -> dict[str, 
         if seen is None
         else {"min": _short(seen.min), "max": _short(seen.max), "count": seen.count, "zeros": seen.zeros},
     )
+
+
+def _scalings(name: str, given: tuple[Scaling, ...], arrays: dict[str, Array]) -> Json:
+    """One scaling as it is, several as a list."""
+    found: list[Json] = [
+        {"axis": one.axis, "factors": _numbers(f"{name}#factors{one.axis}", one.factors, arrays)}
+        for one in given
+    ]
+    return found[0] if len(found) == 1 else found
 
 
 def _operator(plan: OperatorPlan) -> dict[str, Json]:
