@@ -20,7 +20,6 @@ from benchmarks.models.builder import GraphBuilder, TensorProto, save
 
 OPSET = 17
 OPERATORS_PER_BLOCK = 22
-IDEAL_PER_BLOCK = 2
 
 
 def build(blocks: int, width: int = 32, heads: int = 4) -> onnx.ModelProto:

@@ -32,11 +32,6 @@ class Layout:
     axes: tuple[int | None, ...]
 
     @property
-    def is_transposition(self) -> bool:
-        """Whether no dim is put in or taken out."""
-        return len(self.axes) == self.rank and None not in self.axes
-
-    @property
     def dropped(self) -> tuple[int, ...]:
         """The axes that are taken out."""
         return tuple(axis for axis in range(self.rank) if axis not in self.axes)

@@ -51,7 +51,6 @@ class Slot:
     """One carried dim or integer element."""
 
     initial: Dim
-    is_dim: bool
     motion: Motion = Motion.INVARIANT
     amount: Dim = 0
     symbol: Dim | None = None
@@ -94,12 +93,12 @@ class Carried:
     def __post_init__(self) -> None:
         if not isinstance(self.fact, TensorFact) or self.fact.dims is None:
             return
-        self.dims = [Slot(dim, True) for dim in self.fact.dims]
+        self.dims = [Slot(dim) for dim in self.fact.dims]
         if self.fact.elements is not None:
             integers = self.fact.dtype in INTEGERS
             self.fixed = list(self.fact.elements)
             self.elements = [
-                Slot(element, False) if integers and element is not None else None  # type: ignore[arg-type]
+                Slot(element) if integers and element is not None else None  # type: ignore[arg-type]
                 for element in self.fixed
             ]
 

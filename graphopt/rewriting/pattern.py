@@ -18,7 +18,6 @@ import onnx_ir as ir
 
 Scalar = int | float | bool
 ScalarTest = Callable[[float], bool]
-AttributeTest = Callable[[object], bool]
 
 # Matching goes this many operators above the anchor at most; a longer pattern is a design fault.
 MAX_DEPTH = 24

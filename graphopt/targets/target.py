@@ -39,7 +39,6 @@ class Target:
         newest_opset: The newest version of the default domain that it runs.
         release: The oldest release of the runtime that this is true of.
         domains: Operator domains besides the default one that may be written for it.
-        counts_calls: Whether a call of an `ai.graphopt` operator counts as one operator.
         operators: Name of the table of what it runs.
         costs: Name of the table that has its costs.
         start: ns to start any operator, instead of what the table says; None: as the table says.
@@ -52,7 +51,6 @@ class Target:
     newest_opset: int
     release: tuple[int, int] | None = None
     domains: tuple[str, ...] = ()
-    counts_calls: bool = False
     operators: str = "onnx"
     costs: str = "onnxruntime"
     start: float | None = None
@@ -166,7 +164,6 @@ _TARGETS = {
             "graphopt",
             23,
             domains=(own_operators.DOMAIN,),
-            counts_calls=True,
             start=20.0,
             without=frozenset({ir.DataType.STRING}),
         ),

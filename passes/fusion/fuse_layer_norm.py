@@ -54,14 +54,6 @@ def normalize(m: Match, over: Normalized) -> ir.Value:
     return layer_norm(m, m["x"], over, None, None)
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """A LayerNormalization with its scale and the range of reduced numbers multiplied."""
-
-    scale: np.ndarray
-    bias: np.ndarray | None
-
-
 def _normalized(x, scale):
     norm = op.LayerNormalization(
         x, scale, axis=attr("axis"), epsilon=attr("epsilon"), stash_type=attr("stash")
