@@ -70,9 +70,11 @@ void PanelEnds::begin(int64_t column) {
   vectors_ = columns_ > kLanes ? 2 : 1;
   const bool whole = columns_ == vectors_ * kLanes;
   const bool plain_residual = data_.residual == nullptr || (end_.residual_column == 1 && end_.residual_dtype == DType::kFloat && end_.beta == 1);
-  direct_ = whole && plain_residual && end_.dtype == DType::kFloat;
-  tile_ = TileEnd{scale_, bias_, nullptr, end_.residual_row, !end_.residual_first, direct_ && end_.clips, end_.low, end_.high};
-  if (data_.scale != nullptr)
+  plain_ = whole && plain_residual && (end_.dtype == DType::kFloat || data_.rounding != nullptr);
+  tile_ = TileEnd{scale_, bias_, nullptr, end_.residual_row, !end_.residual_first, plain_ && end_.clips, end_.low, end_.high};
+  if (data_.scale != nullptr && whole && end_.alpha == 1)
+    tile_.scale = data_.scale + column;
+  else if (data_.scale != nullptr)
     for (int j = 0; j < columns_; ++j) scale_[j] = end_.alpha * data_.scale[column + j];
   if (data_.bias == nullptr) return;
   if (whole && end_.bias_dtype == DType::kFloat) {
@@ -99,11 +101,18 @@ void PanelEnds::put(int64_t row, int rows) {
   finish(row, rows);
 }
 
+void PanelEnds::put_bytes(int64_t row, int rows) {
+  const ByteRounding rounding = *data_.rounding;
+  for (int i = 0; i < rows; ++i)
+    quantize_line(rounding, buffer_ + i * kPanel, columns_, reinterpret_cast<uint8_t*>(data_.c) + (row + i) * data_.c_stride + first_);
+}
+
 void PanelEnds::finish(int64_t row, int rows) {
   if (data_.residual != nullptr && end_.residual_first) add_any_residual(row, rows);
   if (end_.clips) clip_rows(buffer_, rows, end_.low, end_.high);
   if (end_.pass != nullptr) end_.pass(buffer_, kPanel, rows, vectors_ * kLanes, end_.p, end_.q);
   if (data_.residual != nullptr && !end_.residual_first) add_any_residual(row, rows);
+  if (data_.rounding != nullptr) return put_bytes(row, rows);
   for (int i = 0; i < rows; ++i) {
     const int64_t at = (row + i) * data_.c_stride + first_;
     switch (end_.dtype) {

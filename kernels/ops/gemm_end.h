@@ -5,6 +5,7 @@
 
 #include "engine/abi.h"
 #include "ops/gemm_tile.h"
+#include "simd/rounding.h"
 
 namespace graphopt {
 
@@ -71,6 +72,7 @@ struct EndData {
   const char* residual = nullptr;
   char* c = nullptr;
   int64_t c_stride = 0;
+  const ByteRounding* rounding = nullptr;  // not null: results become bytes
 };
 
 // The end of the panels of one run: knows which tiles may be written straight to C.
@@ -84,18 +86,22 @@ class PanelEnds {
   // Has f(c, c_stride, TileEnd) compute a tile whose first row is `row`, and writes it to C.
   template <class F>
   void run(int64_t row, int rows, const F& f) {
-    if (!direct_) {
+    if (!plain_) {
       f(buffer_, int64_t{kPanel}, tile_);
       return finish(row, rows);
     }
-    float* c = reinterpret_cast<float*>(data_.c) + row * data_.c_stride + first_;
+    const bool direct = data_.rounding == nullptr;
+    float* c = direct ? reinterpret_cast<float*>(data_.c) + row * data_.c_stride + first_ : buffer_;
+    const int64_t c_stride = direct ? data_.c_stride : kPanel;
     const float* residual = nullptr;
     if (data_.residual != nullptr) residual = reinterpret_cast<const float*>(data_.residual) + row * end_.residual_row + first_;
     tile_.residual = end_.pass == nullptr || end_.residual_first ? residual : nullptr;
-    f(c, data_.c_stride, tile_);
-    if (end_.pass == nullptr) return;
-    end_.pass(c, data_.c_stride, rows, columns_, end_.p, end_.q);
-    if (residual != nullptr && !end_.residual_first) add_residual(c, data_.c_stride, rows, columns_, residual, end_.residual_row);
+    f(c, c_stride, tile_);
+    if (end_.pass != nullptr) {
+      end_.pass(c, c_stride, rows, columns_, end_.p, end_.q);
+      if (residual != nullptr && !end_.residual_first) add_residual(c, c_stride, rows, columns_, residual, end_.residual_row);
+    }
+    if (!direct) put_bytes(row, rows);
   }
   // Rows of kPanel sums for `put`.
   float* sums() { return buffer_; }
@@ -105,6 +111,7 @@ class PanelEnds {
   // From the buffer to C: tails of columns, other element types, residuals of any stride.
   void finish(int64_t row, int rows);
   void add_any_residual(int64_t row, int rows);
+  void put_bytes(int64_t row, int rows);
 
   alignas(64) float bias_[kPanel];
   alignas(64) float scale_[kPanel];
@@ -114,7 +121,7 @@ class PanelEnds {
   const EndData data_;
   int64_t first_ = 0;
   int columns_ = 0, vectors_ = 0;
-  bool direct_ = false;
+  bool plain_ = false;  // whole tiles, which the kernels end themselves
 };
 
 // All dims of C but the columns, as loops that are merged where strides allow; the innermost that B does not share

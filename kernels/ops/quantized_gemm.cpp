@@ -3,6 +3,10 @@
 //   (A - a_zero[row]) * (B - b_zero[column]) * a_scale[row] * b_scale[column] + bias, activation, residual    -> f32
 //   (A - a_zero[row]) * (B - b_zero[column])                                                                  -> s32
 //   the same, times scales / y_scale, rounded half to even, + y_zero, saturated                               -> u8, s8
+//   what would be f32, divided by y_scale, rounded half to even, + y_zero, saturated (flag 8)                  -> u8, s8
+//
+// Operands: A, packed B, bias [N], residual, a_scale, a_zero (one, or one a row), b_scale, b_zero (one, or one a column),
+// y_scale, y_zero; all but A and B may be absent. Ints: K, N, activation, flags, whether B is unsigned. Floats as `gemm`.
 //
 // Loop order as `gemm`. Signed A becomes unsigned in a copy. Zero points are taken out of the sums in the end of a
 // tile, by the sums of B's columns, which are packed, and of A's rows, where B has zero points.
@@ -25,6 +29,7 @@ struct ByteGemm {
   int64_t row_bytes;  // where in scratch the values of rows begin
   bool a_signed, b_unsigned, splits_rows;
   bool row_scales, row_zeros, column_scales, column_zeros;  // one each; else one for all
+  bool quantizes;  // the end
 };
 
 // What a run knows once.
@@ -89,8 +94,13 @@ void run_block(const Call& call, int64_t batch, int64_t first, int64_t last, int
   if (g.end.has_residual) data.residual = call.in[kResidual]->data + at.residual * size_of(g.end.residual_dtype);
   if (g.column_scales) data.scale = call.in[kScaleB]->as<float>();
   else data.factor = scale_at(call.in[kScaleB], 0);
+  ByteRounding rounding;
+  if (g.quantizes) {
+    rounding = byte_rounding(scale_at(call.in[kScaleY], 0), integer_at(call.in[kZeroY], 0), g.end.dtype == DType::kInt8);
+    data.rounding = &rounding;
+  }
   PanelEnds ends(g.end, data);
-  const bool floats = g.end.dtype == DType::kFloat;
+  const bool floats = g.end.dtype == DType::kFloat || g.quantizes;
   const char* packed = call.in[kB]->data;
   auto* values = reinterpret_cast<int32_t*>(scratch + g.row_bytes);
   const Rows rows{values, values + g.block_rows, reinterpret_cast<float*>(values + 2 * g.block_rows)};
@@ -109,16 +119,23 @@ void run_block(const Call& call, int64_t batch, int64_t first, int64_t last, int
     fill_rows(call, rows, at.b, begin, count, a, stride);
     for (int64_t p = panel; p < end_panel; ++p) {
       const int64_t column = p * kPanel;
-      alignas(64) int32_t sums[kPanel] = {}, zeros[kPanel] = {}, raw[kTileRows * kPanel];
-      for (int64_t j = 0; j < g.layout.panels.width(p) && column + j < g.layout.panels.columns; ++j) {
-        zeros[j] = call.zero_b(column + j);
-        sums[j] = g.layout.sums(packed)[column + j] - static_cast<int32_t>(g.layout.depth) * zeros[j];
+      alignas(64) int32_t corrected[kPanel], zeros[kPanel], starts[kPanel], raw[kTileRows * kPanel];
+      const int32_t* sums = g.layout.sums(packed) + column;
+      const int vectors = static_cast<int>(g.layout.panels.width(p)) / kLanes;
+      if (call.subtracts_columns) {
+        for (int j = 0; j < kPanel; ++j) {
+          zeros[j] = column + j < g.layout.panels.columns ? call.zero_b(column + j) : 0;
+          corrected[j] = j < vectors * kLanes ? sums[j] - static_cast<int32_t>(g.layout.depth) * zeros[j] : 0;
+        }
+        sums = corrected;
       }
+      if (!g.row_zeros && count > 0)
+        for (int j = 0; j < vectors; ++j) store_bits(starts + j * kLanes, -rows.zero[0] * load_bits(sums + j * kLanes));
       const bool narrow = g.layout.is_narrow(packed, p);
       if (floats) ends.begin(column);
       for_row_tiles(count, [&](int64_t row, int size) {
-        const ByteTile tile = byte_tile(size, g.layout.panels.width(p) / kLanes, narrow);
-        const ByteEnd bytes{sums, call.subtracts_columns ? zeros : nullptr, rows.zero + row, rows.sums + row, rows.scale + row, floats ? nullptr : raw};
+        const ByteTile tile = byte_tile(size, vectors, narrow);
+        const ByteEnd bytes{g.row_zeros ? nullptr : starts, sums, call.subtracts_columns ? zeros : nullptr, rows.zero + row, rows.sums + row, rows.scale + row, floats ? nullptr : raw};
         const auto run = [&](float* c, int64_t c_stride, const TileEnd& end) {
           tile(g.layout.depth, a + row * stride, stride, g.layout.panel(packed, p), bytes, c, c_stride, end);
         };
@@ -183,6 +200,8 @@ Run prepare(Bind& b) {
   g.extent = make_extent(b, c, a_strides, row_strides, true);
   g.end = make_end(b, columns, b.ints[2], b.ints[3]);
   g.end.residual_row = g.extent.rows.residual;
+  g.quantizes = (b.ints[3] & kQuantizesEnd) != 0;
+  if (g.quantizes && c.dtype != DType::kUint8 && c.dtype != DType::kInt8) b.host->fail("a product of element type %d is not quantized", static_cast<int>(c.dtype));
   g.a_signed = a.dtype == DType::kInt8;
   g.b_unsigned = b.ints[4] != 0;
   const int64_t rows = g.extent.rows.size;

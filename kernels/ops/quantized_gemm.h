@@ -28,6 +28,7 @@ struct BytePanels {
 // From sums of bytes to what they stand for: (acc - row_zero[i] * sums[j] - column_zero[j] * row_sums[i]) * row_scale[i].
 // Columns are those of the panel, rows those of the tile.
 struct ByteEnd {
+  const int32_t* start;  // not null: -row_zero * sums, where the rows have one zero point
   const int32_t* sums;
   const int32_t* column_zero;  // null: all are 0
   const int32_t* row_zero;
@@ -35,6 +36,9 @@ struct ByteEnd {
   const float* row_scale;
   int32_t* raw;  // not null: 32-bit results go here, kPanel a row, and no floats are made
 };
+
+// A flag of gemm.u8s8: bytes are made of what the end gives (bias, activation, residual), divided by the result's scale.
+constexpr int64_t kQuantizesEnd = 8;
 
 // Bytes of 32-bit results as QLinearMatMul has them: rounded half to even, saturated.
 struct Requantization {

@@ -12,14 +12,26 @@ GRAPHOPT_INLINE int32_t group_at(const uint8_t* p) {
   return four;
 }
 
+// What the sums begin with: the zero points of rows are out of them from the first.
 template <int rows, int vectors>
-GRAPHOPT_INLINE void correct(vi (&acc)[rows][vectors], const ByteEnd& bytes) {
+GRAPHOPT_INLINE void start(vi (&acc)[rows][vectors], const ByteEnd& bytes) {
 #pragma GCC unroll 2
   for (int j = 0; j < vectors; ++j) {
-    const vi sums = load_bits(bytes.sums + j * kLanes);
+    const vi sums = load_bits((bytes.start != nullptr ? bytes.start : bytes.sums) + j * kLanes);
+    if (bytes.start != nullptr) {
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) acc[i][j] -= bytes.row_zero[i] * sums;
-    if (bytes.column_zero == nullptr) continue;
+      for (int i = 0; i < rows; ++i) acc[i][j] = sums;
+    } else {
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) acc[i][j] = -bytes.row_zero[i] * sums;
+    }
+  }
+}
+
+template <int rows, int vectors>
+GRAPHOPT_INLINE void subtract_columns(vi (&acc)[rows][vectors], const ByteEnd& bytes) {
+#pragma GCC unroll 2
+  for (int j = 0; j < vectors; ++j) {
     const vi zero = load_bits(bytes.column_zero + j * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) acc[i][j] -= bytes.row_sums[i] * zero;
@@ -32,6 +44,7 @@ __attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_s
   constexpr int chains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
   constexpr int ahead = rows == 1 ? 4096 : 2048;
   vi acc[chains][rows][vectors] = {};
+  start<rows, vectors>(acc[0], bytes);
   const auto step = [&](vi(&into)[rows][vectors], int64_t k) __attribute__((always_inline)) {
     vi b[vectors];
 #pragma GCC unroll 2
@@ -71,7 +84,7 @@ __attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_s
       for (int j = 0; j < vectors; ++j) acc[0][i][j] = dot_bytes<narrow>(acc[0][i][j], x, b[j]);
     }
   }
-  correct<rows, vectors>(acc[0], bytes);
+  if (bytes.column_zero != nullptr) subtract_columns<rows, vectors>(acc[0], bytes);
   if (bytes.raw != nullptr) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)
