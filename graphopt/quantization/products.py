@@ -162,12 +162,12 @@ class Product:
 
 
 def product_of(weight: Weight) -> Product | None:
-    """How an operator is a product; None where its weight is a table that rows are looked up in."""
+    """How an operator is a product; None where its weight is a table, or a stack of matrices."""
     node, shape = weight.node, shape_of(weight.tensor)
     if weight.is_table:
         return None
     if node.op_type == "MatMul":
-        return Product("MatMul", shape)
+        return Product("MatMul", shape) if len(shape) == 2 else None
     if node.op_type == "Gemm":
         turned, input_turned = bool(attribute(node, "transB", 0)), bool(attribute(node, "transA", 0))
         return Product("Gemm", shape, turned=turned, input_turned=input_turned)
