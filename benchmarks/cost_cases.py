@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from graphopt.ir.own_operators import ACTIVATIONS
+from graphopt.ir import own_operators
+from graphopt.ir.own_operators import ACTIVATIONS, CONVOLUTIONS
 
 Sizes = Mapping[str, int]
 Attribute = int | float | str | Sequence[int]
@@ -364,4 +365,9 @@ STAND_INS: dict[str, str] = {
     "TensorScatter": "ScatterND",
     "TfIdfVectorizer": "OneHot",
     "Upsample": "Resize",
+    **{
+        f"ai.graphopt.{product.name}": "MatMul" if product.form == "Compressed" else "MatMulInteger"
+        for product in own_operators.PRODUCTS.values()
+    },
+    **{f"ai.graphopt.{name}": "Conv" for name in CONVOLUTIONS},
 }

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from onnx import defs
 
-from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, fully_connected
+from graphopt.ir.own_operators import ACTIVATIONS, CONVOLUTIONS, DOMAIN, PRODUCTS, fully_connected
 
 MICROSOFT = "com.microsoft"
 
@@ -116,7 +116,12 @@ def _range(schemas: Sequence[defs.OpSchema], kernels: Sequence[tuple[int, int]])
 
 def _own_rows() -> dict[str, Row]:
     names = [fully_connected(activation) for activation in ("", *ACTIVATIONS)]
-    return {f"{DOMAIN}.{name}": {"since": 1, "body": True, "dtypes": "float"} for name in names}
+    rows: dict[str, Row] = {name: {"since": 1, "body": True, "dtypes": "float"} for name in names}
+    for product in PRODUCTS.values():
+        types = "int8 uint8" if product.form == "Integer" else "float"
+        rows[product.name] = {"since": 1, "body": True, "dtypes": types}
+    rows |= {name: {"since": 1, "body": True, "dtypes": "float"} for name in CONVOLUTIONS}
+    return {f"{DOMAIN}.{name}": row for name, row in rows.items()}
 
 
 def _versions() -> dict[str, list[defs.OpSchema]]:

@@ -41,7 +41,7 @@ def merge_repeated(module: Module) -> int:
 
 
 def _is_beside(module: Module, instruction: Instruction) -> bool:
-    """Whether a lowering wrote it beside a node's own instruction; of those, no register has a name or views."""
+    """Whether a lowering wrote it beside a node's own instruction; such registers have no name or view."""
     if instruction.kernel == KERNEL:
         return not any(module.registers[register].name for register in instruction.outputs)
     return instruction.kernel in _REPEATED

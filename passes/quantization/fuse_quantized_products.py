@@ -1,0 +1,275 @@
+"""Products with quantized weights as one operator of graphopt's own engine.
+
+    before   QuantizeLinear(x) -> DequantizeLinear -> MatMul(., DequantizeLinear(w)) -> Add(b) -> Relu
+    after    ai.graphopt.QuantizedFullyConnectedRelu(x, x_scale, x_zero, w, w_scale, b)
+
+    before   MatMul(x, DequantizeLinear(w)) -> Add(r)
+    after    ai.graphopt.CompressedMatMulAdd(x, w, w_scale, r)
+
+The operator is a model-local function of the standard's operators: bytes are multiplied and summed exactly,
+and scaled once. Where several products take one quantized value each of them quantizes it again, which the
+engine does once. An x that is bytes already is taken as such (`Integer...`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir import constants, lazy
+from graphopt.ir.attributes import attribute
+from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, PRODUCTS, Form, Product, define_product
+from graphopt.ir.quantization import BYTES, is_dequantize, is_quantize, quantization
+from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, gopt, rule_on
+from graphopt.rewriting.weights import transposed
+
+OTHER_WEIGHT = "the weight is no constant matrix of integers around zero with a scale for each output"
+OTHER_INPUT = "the left side is not quantized by one float32 scale"
+OTHER_FORM = "the Gemm scales, or reads its first operand transposed"
+OTHER_BIAS = "what is added is no constant vector over the columns"
+OTHER_SHAPE = "what is added may have another shape than the product"
+NOT_STANDARD = "the opset is too old for the activation"
+GIVES_CODES = "the product is quantized at once"
+
+# 255 * 128 * K must fit into 32 bits.
+MOST_DEPTH = 65_000
+MIDDLE = 128
+
+_SINCE = {"HardSwish": 14, "Gelu": 20}
+_STORED = (*BYTES, ir.DataType.INT4, ir.DataType.UINT4)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A weight [K, N] as integers.
+
+    Attributes:
+        codes: The integers; `scale` stands for them.
+        axis: Of the scale, and how many positions along it share one (0: one).
+        is_plain: Whether there is a scale for each column or one for all, and they are signed bytes.
+    """
+
+    codes: ir.Value
+    scale: ir.Value
+    axis: int
+    block_size: int
+    is_plain: bool
+
+
+@rule_on("MatMul", "Gemm", depth=3)
+def product_of_stored_weights(m: Match) -> ir.Value | Rejection | None:
+    """MatMul(x, DequantizeLinear(w)) -> QuantizedMatMul or CompressedMatMul."""
+    x, w, *rest = m.root.inputs
+    source = w.producer() if w is not None else None
+    if x is None or source is None or not is_dequantize(source) or source.domain != "":
+        return None
+    if m.root.op_type == "Gemm" and (
+        m.attribute(m.root, "transA") or m.attribute(m.root, "alpha") != 1 or m.attribute(m.root, "beta") != 1
+    ):
+        return Rejection(OTHER_FORM, m.output)
+    if _gives_codes(m):
+        return Rejection(GIVES_CODES, m.output)
+    stored = _stored(m, source, is_transposed=bool(attribute(m.root, "transB", 0)))
+    if isinstance(stored, Rejection):
+        return stored
+    left = _left(m, x) if stored.is_plain else None
+    if isinstance(left, Rejection):
+        return left
+    bias = rest[0] if rest else None
+    columns = m.dims(stored.codes)
+    if bias is not None and (m.tensor(bias) is None or columns is None or m.dims(bias) != columns[1:]):
+        bias = _integers(m, bias, columns[1] if columns is not None else None)
+        if bias is None:
+            return Rejection(OTHER_BIAS, m.root.inputs[2])
+    form: Form = left[0] if left is not None else "Compressed"
+    operands = left[1] if left is not None else (x,)
+    kept: dict[str, object] = {}
+    if form == "Compressed":
+        kept = {"axis": stored.axis}
+        if stored.block_size:
+            kept["block_size"] = stored.block_size
+    biases = (bias,) if bias is not None else ()
+    return _made(m, Product(form, bool(biases)), (*operands, stored.codes, stored.scale, *biases), kept)
+
+
+def _gives_codes(m: Match) -> bool:
+    """Whether only a QuantizeLinear takes the result: there is an operator for that."""
+    users = [use.node for use in m.output.uses()]
+    return len(users) == 1 and is_quantize(users[0]) and not m.output.is_graph_output()
+
+
+def _stored(m: Match, node: ir.Node, *, is_transposed: bool) -> Stored | Rejection:
+    """The weight that a DequantizeLinear makes of constants."""
+    codes, scale, *rest = node.inputs
+    tensor = m.tensor(codes)
+    if codes is None or scale is None or tensor is None or len(constants.shape_of(tensor)) != 2:
+        return Rejection(OTHER_WEIGHT, codes)
+    zero = m.array(rest[0]) if rest and rest[0] is not None else np.zeros(1)
+    if tensor.dtype not in _STORED or m.dtype(scale) is not ir.DataType.FLOAT or m.tensor(scale) is None:
+        return Rejection(OTHER_WEIGHT, codes)
+    axis, blocks = m.attribute(node, "axis"), attribute(node, "block_size", 0)
+    assert isinstance(axis, int) and isinstance(blocks, int), "attributes are whole numbers"
+    # One scale has no axis: that of the columns stands in.
+    axis = (0 if is_transposed else 1) if m.dims(scale) in ((), (1,)) else axis % 2
+    if zero is None or (zero != zero.reshape(-1)[:1]).any():
+        return Rejection(OTHER_WEIGHT, codes)
+    middle = int(zero.reshape(-1)[0])
+    if middle not in (0, MIDDLE) or (middle and tensor.dtype is not ir.DataType.UINT8):
+        return Rejection(OTHER_WEIGHT, codes)
+    if is_transposed:
+        if blocks:
+            return Rejection(OTHER_WEIGHT, codes)
+        codes, axis = transposed(codes), 1 - axis
+    is_bytes = tensor.dtype is ir.DataType.INT8 or bool(middle)
+    if middle:
+        codes = _signed(codes)
+    shape = constants.shape_of(tensor)
+    depth = shape[1] if is_transposed else shape[0]
+    is_plain = is_bytes and not blocks and axis == 1 and depth <= MOST_DEPTH
+    return Stored(codes, scale, axis, blocks, is_plain)
+
+
+def _signed(codes: ir.Value) -> ir.Value:
+    """Unsigned bytes around 128 as signed ones around 0."""
+    tensor = constants.constant(codes)
+    assert tensor is not None, "only constants are shifted here"
+    return constant(
+        lazy.mapped(
+            (tensor,),
+            lambda array: (array.astype(np.int16) - MIDDLE).astype(np.int8),
+            ir.DataType.INT8,
+            constants.shape_of(tensor),
+        )
+    )
+
+
+def _left(m: Match, x: ir.Value) -> tuple[Form, tuple[ir.Value, ...]] | Rejection | None:
+    """How the left side is quantized, and its three operands; None where it is floats."""
+    node = x.producer()
+    if node is None or not is_dequantize(node) or node.domain != "":
+        return None
+    found, codes = quantization(node, m.facts), node.inputs[0]
+    if found is None or codes is None or found.axis is not None:
+        return Rejection(OTHER_INPUT, x)
+    if found.wide is not ir.DataType.FLOAT or found.dtype not in BYTES:
+        return Rejection(OTHER_INPUT, x)
+    scale = node.inputs[1]
+    assert scale is not None, "the scale is not optional"
+    zero: ir.Value | None = node.inputs[2] if len(node.inputs) > 2 else None
+    zero = constant(np.zeros((), found.dtype.numpy())) if zero is None else zero
+    quantize = codes.producer()
+    if quantize is not None and is_quantize(quantize) and quantize.graph is m.root.graph:
+        same = quantization(quantize, m.facts)
+        others = [use.node for use in codes.uses() if not is_dequantize(use.node)]
+        if same is not None and same.same_as(found) and not others and not codes.is_graph_output():
+            floats = quantize.inputs[0]
+            assert floats is not None, "what is quantized is not optional"
+            return "Quantized", (floats, scale, zero)
+    return "Integer", (codes, scale, zero)
+
+
+def _integers(m: Match, bias: ir.Value, columns: object) -> ir.Value | None:
+    """A bias stored as integers, as the floats that they stand for; None if it is none over the columns."""
+    node = bias.producer()
+    if node is None or not is_dequantize(node) or len(m.dims(bias) or ()) != 1 or m.dims(bias) != (columns,):
+        return None
+    arrays = [None if v is None else m.array(v) for v in node.inputs[:2]]
+    zero = m.array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+    if arrays[0] is None or arrays[1] is None or zero is None or zero.any():
+        return None
+    return constant((arrays[0].astype(np.float32) * arrays[1].astype(np.float32)).astype(np.float32))
+
+
+def _made(
+    m: Match, product: Product, operands: Sequence[ir.Value | None], attributes: dict[str, object]
+) -> ir.Value:
+    name = define_product(m.editor.model, product)
+    result: ir.Value = gopt[name](*operands, **attributes)
+    return result
+
+
+def _own(value: ir.Value | None) -> tuple[ir.Node, Product] | None:
+    """The product of ours that makes a value."""
+    node = value.producer() if value is not None else None
+    if node is None or node.domain != DOMAIN or node.op_type not in PRODUCTS:
+        return None
+    return node, PRODUCTS[node.op_type]
+
+
+def _kept(node: ir.Node) -> dict[str, object]:
+    return dict(node.attributes.items())
+
+
+@rule_on("Add", depth=2)
+def sum_of_product(m: Match) -> ir.Value | Rejection | None:
+    """Add(QuantizedMatMul(x, w), b) -> QuantizedFullyConnected(x, w, b), or QuantizedMatMulAdd."""
+    problem: Rejection | None = None
+    for value, other in (m.root.inputs, m.root.inputs[::-1]):
+        found = _own(value)
+        if found is None or value is None or other is None or found[0].graph is not m.root.graph:
+            continue
+        node, product = found
+        if product.adds or product.activation:
+            continue
+        if not m.has_one_consumer(value):
+            problem = Rejection(HAS_OTHER_CONSUMERS, value)
+            continue
+        is_bias = m.tensor(other) is not None
+        if is_bias:
+            columns = (m.dims(value) or (None,))[-1]
+            bias = None if product.has_bias else _vector(m, other, columns, m.rank(value))
+            if bias is None:
+                problem = Rejection(OTHER_BIAS, other)
+                continue
+            return _made(m, replace(product, has_bias=True), (*node.inputs, bias), _kept(node))
+        if not m.facts.same_shape(value, other) or m.dtype(other) is not ir.DataType.FLOAT:
+            problem = Rejection(OTHER_SHAPE, other)
+            continue
+        return _made(m, replace(product, adds=True), (*node.inputs, other), _kept(node))
+    return problem
+
+
+def _vector(m: Match, bias: ir.Value, columns: object, rank: int | None) -> ir.Value | None:
+    """A constant as a vector over the columns; None if it is none, or the sum is larger than the product."""
+    tensor = m.tensor(bias)
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size != columns or rank is None:
+        return None
+    shape = constants.shape_of(tensor)
+    if not shape or shape[-1] != columns or len(shape) > rank:
+        return None
+    return bias if len(shape) == 1 else constant(np.asarray(tensor.numpy()).reshape(-1))
+
+
+@rule_on(*ACTIVATIONS, depth=2)
+def activation_of_product(m: Match) -> ir.Value | Rejection | None:
+    """Relu(QuantizedFullyConnected(x, w, b)) -> QuantizedFullyConnectedRelu(x, w, b)."""
+    value = m.root.inputs[0]
+    found = _own(value)
+    if found is None or value is None or found[0].graph is not m.root.graph:
+        return None
+    node, product = found
+    if product.adds or product.activation or not product.has_bias:
+        return None
+    if not m.has_one_consumer(value):
+        return Rejection(HAS_OTHER_CONSUMERS, value)
+    kind = m.root.op_type
+    if m.opset < _SINCE.get(kind, 7):
+        return Rejection(NOT_STANDARD, m.output)
+    kept = _kept(node) | {name: m.attribute(m.root, name) for name in ACTIVATIONS[kind]}
+    return _made(m, replace(product, activation=kind), node.inputs, kept)
+
+
+@dataclass(frozen=True)
+class FuseQuantizedProducts(Pass):
+    """Fuse products with quantized weights, biases, activations and sums, for graphopt's own engine."""
+
+    name = "fuse-quantized-products"
+    family = "quantization"
+    stage = "target"
+    level = 2
+    targets = ("graphopt",)
+    bound = "float32 within a few units in the last place of the largest term: bytes are summed exactly"
+    rules = (product_of_stored_weights, sum_of_product, activation_of_product)
