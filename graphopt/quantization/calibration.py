@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from graphopt.quantization.checkpoint import Checkpoint, Resumable
 from graphopt.quantization.collect import collect
 from graphopt.quantization.observers import Observer
 from graphopt.quantization.statistics import Statistics
@@ -46,6 +47,7 @@ def calibrate(
     samples: Iterable[Mapping[str, Array]],
     progress: Callable[[int], None] | None = None,
     statistics: Statistics | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Calibration:
     """Observe values while samples run.
 
@@ -55,29 +57,48 @@ def calibrate(
         samples: Inputs by name.
         progress: Called with the number of samples done.
         statistics: Of operators' inputs, to be gathered in the same pass.
+        checkpoint: Where an interrupted run left its state, and this one leaves its own.
 
     Raises:
-        UsageError: There is no value of such a name.
+        UsageError: There is no value of such a name, or the checkpoint is of other samples.
         ExecutionError: A sample does not run.
     """
     observers = {name: Observer() for name in names}
-    if statistics is None:
-        count = collect(model, names, samples, lambda name, array: observers[name].update(array), progress)
-        return Calibration(observers, count)
+    parts: list[tuple[str, Resumable]] = [*observers.items()]
+    wanted = list(names)
+    if statistics is not None:
+        parts += statistics.parts
+        wanted = list(dict.fromkeys([*names, *statistics.values]))
+    if checkpoint is not None:
+        checkpoint.open(parts)
+    before = checkpoint.samples if checkpoint is not None else 0
 
     def see(name: str, array: Array) -> None:
         if name in observers:
             observers[name].update(array)
-        statistics.see(name, array)
+        if statistics is not None:
+            statistics.see(name, array)
 
-    wanted = list(dict.fromkeys([*names, *statistics.values]))
-    count = collect(model, wanted, _announced(samples, statistics), see, progress)
-    return Calibration(observers, count)
+    def after(count: int) -> None:
+        if checkpoint is not None:
+            checkpoint.after(before + count, parts)
+        if progress is not None:
+            progress(before + count)
+
+    count = collect(model, wanted, _left(samples, statistics, checkpoint), see, after)
+    return Calibration(observers, before + count)
 
 
-def _announced(
-    samples: Iterable[Mapping[str, Array]], statistics: Statistics
+def _left(
+    samples: Iterable[Mapping[str, Array]], statistics: Statistics | None, checkpoint: Checkpoint | None
 ) -> Iterator[Mapping[str, Array]]:
-    for feeds in samples:
-        statistics.begin(feeds)
+    """The samples that an interrupted run has not done; statistics are told of each."""
+    number = 0
+    for number, feeds in enumerate(samples, 1):
+        if checkpoint is not None and checkpoint.is_done(number - 1, feeds):
+            continue
+        if statistics is not None:
+            statistics.begin(feeds)
         yield feeds
+    if checkpoint is not None:
+        checkpoint.end(number)

@@ -6,6 +6,7 @@ and infinities are counted and left out. A tensor that was never seen with anyth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,6 +90,27 @@ class Observer:
         self.not_finite += other.not_finite
         self.positive.merge(other.positive)
         self.negative.merge(other.negative)
+
+    def state(self) -> dict[str, Array]:
+        """All that it holds, as arrays."""
+        found: dict[str, Array] = {
+            "extremes": np.asarray([self.low, self.high]),
+            "counts": np.asarray([self.count, self.zeros, self.not_finite], np.int64),
+        }
+        for name, side in (("positive", self.positive), ("negative", self.negative)):
+            if side.exponent is not None:
+                found[f"{name}_exponent"] = np.asarray(side.exponent)
+                found[name] = side.counts
+        return found
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take what `state` gave."""
+        self.low, self.high = (float(x) for x in state["extremes"].tolist())
+        self.count, self.zeros, self.not_finite = (int(x) for x in state["counts"].tolist())
+        for name, side in (("positive", self.positive), ("negative", self.negative)):
+            if name in state:
+                side.exponent = int(state[f"{name}_exponent"].item())
+                side.counts = state[name].astype(np.int64)
 
     @property
     def is_observed(self) -> bool:

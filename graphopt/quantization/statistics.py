@@ -172,6 +172,34 @@ class InputStatistics:
         self._samples = np.concatenate([self._samples, other._samples])
         self._compact()
 
+    def state(self) -> dict[str, Array]:
+        """All that it holds, as arrays; rows that wait go on waiting, so that sums keep their order."""
+        return {
+            "counts": np.asarray([self.count, self.gram_count], np.int64),
+            "largest": self.largest,
+            "sums": self._sums,
+            "rows": self._all_rows(),
+            "ranks": self._ranks,
+            "samples": self._samples,
+            "waiting": np.concatenate(self._waiting) if self._waiting else self._no_rows(),
+            **{f"gram{i}": gram for i, gram in enumerate(self.grams)},
+        }
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take what `state` gave."""
+        self.count, self.gram_count = (int(x) for x in state["counts"].tolist())
+        self.largest = state["largest"].astype(np.float32, copy=False)
+        self._sums = state["sums"].astype(np.float64, copy=False)
+        self._rows = [state["rows"].astype(np.float32, copy=False)]
+        self._ranks = state["ranks"].astype(np.uint64, copy=False)
+        self._samples = state["samples"].astype(np.uint64, copy=False)
+        waiting = state["waiting"].astype(np.float32, copy=False)
+        self._waiting = [waiting] if len(waiting) else []
+        self.grams = [state[f"gram{i}"].astype(self.dtype, copy=False) for i in range(len(self.grams))]
+
+    def _no_rows(self) -> Floats:
+        return np.zeros((0, self.product.groups, self.product.depth), np.float32)
+
     def _multiply(self) -> None:
         if not self._waiting:
             return
@@ -203,7 +231,7 @@ class InputStatistics:
 
     def _all_rows(self) -> Floats:
         if not self._rows:
-            return np.zeros((0, self.product.groups, self.product.depth), np.float32)
+            return self._no_rows()
         if len(self._rows) > 1:
             self._rows = [np.concatenate(self._rows)]
         return self._rows[0]
@@ -267,6 +295,11 @@ class Statistics:
         self._visits[name] = visit + 1
         for statistics in found:
             statistics.update(array, self._sample, visit)
+
+    @property
+    def parts(self) -> list[tuple[str, InputStatistics]]:
+        """What gathers, each with a name of its own."""
+        return [(f"{name} {product}", found) for (name, product), found in self.inputs.items()]
 
     def merge(self, other: Statistics) -> None:
         """Add what another worker has seen of the same model."""
