@@ -83,10 +83,11 @@ def feeds_of(
         UsageError: They do not fit together, or the model.
     """
     from graphopt.errors import UsageError
-    from graphopt.runtime.feeds import read_feeds, sampled_feeds
+    from graphopt.ir.array_files import read_arrays
+    from graphopt.runtime.feeds import sampled_feeds
 
     if input_path is None:
         return sampled_feeds(model, dict(shapes), dict(sizes), session)
     if shapes or sizes:
         raise UsageError("--input says the shapes", hint="leave out --shape and --size")
-    return read_feeds(input_path)
+    return {**read_arrays(input_path)}

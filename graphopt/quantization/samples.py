@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
+from graphopt.ir.array_files import read_arrays
 from graphopt.verification.signature import Input, inputs_of
 
 __all__ = ["samples_of"]
@@ -44,25 +44,9 @@ def _read_all(data: Samples, inputs: tuple[Input, ...]) -> Iterator[tuple[str, M
     files = [path]
     if path.is_dir():
         files = sorted(f for f in path.iterdir() if f.suffix in (".npz", ".npy"))
+    names = [i.name for i in inputs]
     for file in files:
-        yield file.name, _read(file, inputs)
-
-
-def _read(path: Path, inputs: tuple[Input, ...]) -> dict[str, Array]:
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            if len(inputs) != 1:
-                raise UsageError(
-                    f"{path}: one array, and the model has {len(inputs)} inputs", hint="use .npz"
-                )
-            return {inputs[0].name: content}
-        with content:
-            return {key: np.asarray(content[key]) for key in content.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{path}: not a file of arrays ({error})", hint="write it with numpy.savez, keys = input names"
-        ) from error
+        yield file.name, read_arrays(file, names)
 
 
 def _checked(source: str, feeds: Mapping[str, Array], inputs: tuple[Input, ...]) -> dict[str, Array]:

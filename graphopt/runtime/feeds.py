@@ -17,29 +17,12 @@ if TYPE_CHECKING:
 
     from graphopt.runtime.session import InferenceSession
 
-__all__ = ["read_feeds", "sampled_feeds"]
+__all__ = ["sampled_feeds"]
 
 SECONDS = 5.0
 SEED = 0
 
 Feeds = dict[str, Result]
-
-
-def read_feeds(path: Path) -> Feeds:
-    """The arrays of an .npz file by name.
-
-    Raises:
-        UsageError: It is no such file.
-    """
-    import zipfile
-
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {key: np.asarray(content[key]) for key in content.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{path}: not an .npz file of arrays ({error})", hint="write it with numpy.savez"
-        ) from error
 
 
 def sampled_feeds(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from graphopt.errors import UsageError
+from graphopt.ir.array_files import read_arrays
 from graphopt.verification.compare import Answer
 from graphopt.verification.judge import Feeds
 from graphopt.verification.signature import Input
@@ -45,7 +45,7 @@ def given_samples(data: Data, inputs: Sequence[Input]) -> list[GivenSample]:
     if isinstance(data, Mapping):
         found = [GivenSample(data, "data")]
     elif isinstance(data, (str, Path)):
-        found = [GivenSample(_read(path), path.name) for path in _files(Path(data))]
+        found = [GivenSample(read_arrays(path), path.name) for path in _files(Path(data))]
     else:
         found = [GivenSample(feeds, f"data[{i}]") for i, feeds in enumerate(data)]
     names = {i.name for i in inputs}
@@ -71,13 +71,3 @@ def _files(path: Path) -> list[Path]:
     if not files or not all(f.is_file() for f in files):
         raise UsageError(f"{path}: no samples there", hint="give an .npz file or a folder of them")
     return files
-
-
-def _read(path: Path) -> dict[str, Answer]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {key: np.asarray(content[key]) for key in content.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{path}: not an .npz file of arrays ({error})", hint="write it with numpy.savez"
-        ) from error

@@ -71,7 +71,7 @@ def test_answers_that_numpys_format_does_not_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--input", "missing.npz"], 2, "missing.npz: not an .npz file of arrays"),
+        (["--input", "missing.npz"], 2, "missing.npz: not a file of arrays"),
         (["--shape", "z=1"], 2, "there is no input 'z'; the model takes x"),
         (["--shape", "x=1"], 2, "input 'x' has 2 dims, 1 are given"),
         (["--shape", "x=1,5"], 2, "dim 1 of input 'x' is 4, 5 is given"),
