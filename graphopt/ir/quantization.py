@@ -11,6 +11,8 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir.attributes import attribute
 from graphopt.ir.inference import Facts
+from graphopt.ir.operands import input_of
+from graphopt.ir.quantizing import LIMITS
 
 __all__ = ["BYTES", "Quantization", "is_dequantize", "is_quantize", "quantization"]
 
@@ -21,15 +23,8 @@ DOMAINS = ("", "com.microsoft")
 # Types of one byte: what runtimes have kernels for in every operator that moves data.
 BYTES = (ir.DataType.INT8, ir.DataType.UINT8)
 
-# Lowest and highest integer of each type that is dealt with here; of 4 bits too.
-_LIMITS = {
-    ir.DataType.INT4: (-8, 7),
-    ir.DataType.UINT4: (0, 15),
-    ir.DataType.INT8: (-128, 127),
-    ir.DataType.UINT8: (0, 255),
-    ir.DataType.INT16: (-32768, 32767),
-    ir.DataType.UINT16: (0, 65535),
-}
+# Types of codes that are dealt with here; INT32 is that of sums.
+_CODES = frozenset(LIMITS) - {ir.DataType.INT32}
 # Bits of the significand, the hidden one counted; exponents of the smallest normal number and of the largest.
 _FLOATS = {
     ir.DataType.FLOAT: (24, -126, 127),
@@ -67,11 +62,11 @@ class Quantization:
 
     @property
     def lowest(self) -> int:
-        return _LIMITS[self.dtype][0]
+        return LIMITS[self.dtype][0]
 
     @property
     def highest(self) -> int:
-        return _LIMITS[self.dtype][1]
+        return LIMITS[self.dtype][1]
 
     @property
     def is_reversible(self) -> bool:
@@ -121,7 +116,7 @@ def quantization(node: ir.Node, facts: Facts) -> Quantization | None:
     dtype = facts.dtype(data) if data is not None else None
     wide = facts.dtype(scale_value) if scale_value is not None else None
     number = node.outputs[0] if is_dequantize(node) else node.inputs[0]
-    if scale is None or dtype not in _LIMITS or wide not in _FLOATS or number is None:
+    if scale is None or dtype not in _CODES or wide not in _FLOATS or number is None:
         return None
     if facts.dtype(number) != wide:
         return None
@@ -135,7 +130,7 @@ def quantization(node: ir.Node, facts: Facts) -> Quantization | None:
 
 
 def _zero_point(node: ir.Node, scale: Array) -> Array | None:
-    given = node.inputs[2] if len(node.inputs) > 2 else None
+    given = input_of(node, 2)
     if given is None:
         return np.zeros(scale.shape, np.int64)
     array = constants.array(given)
