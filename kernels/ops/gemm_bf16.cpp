@@ -11,22 +11,18 @@ namespace {
 
 #if defined(__AVX512BF16__)
 
-using PairTile = void (*)(int64_t pairs, const bf16* a, int64_t a_stride, const bf16* w, float* c, int64_t c_stride,
-                          const TileEnd& end);
+using PairTile = void (*)(int64_t pairs, const bf16* a, int64_t a_stride, const bf16* w, bool streams, float* c,
+                          int64_t c_stride, const TileEnd& end);
 
 template <int rows, int vectors>
-__attribute__((noinline)) void pair_tile(int64_t pairs, const bf16* a, int64_t a_stride, const bf16* w, float* c,
-                                         int64_t c_stride, const TileEnd& end) {
-  constexpr int chains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
-  constexpr int ahead = rows == 1 ? 2048 : 1024;  // elements
+__attribute__((noinline)) void pair_tile(int64_t pairs, const bf16* a, int64_t a_stride, const bf16* w, bool streams,
+                                         float* c, int64_t c_stride, const TileEnd& end) {
+  constexpr int chains = rows == 1 ? 4 : rows <= kFewRows ? 2 : 1;
   vf acc[chains][rows][vectors] = {};
   const auto step = [&](vf(&into)[rows][vectors], int64_t k) __attribute__((always_inline)) {
     vi b[vectors];
 #pragma GCC unroll 2
-    for (int j = 0; j < vectors; ++j, w += 2 * kLanes) {
-      b[j] = load_bits(w);
-      __builtin_prefetch(w + ahead);
-    }
+    for (int j = 0; j < vectors; ++j, w += 2 * kLanes) b[j] = load_bits(w);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
       int32_t pair;
@@ -37,6 +33,16 @@ __attribute__((noinline)) void pair_tile(int64_t pairs, const bf16* a, int64_t a
     }
   };
   int64_t k = 0;
+  if (rows > kFewRows && streams)
+    for (; k < pairs; ++k) {
+      const char* at = reinterpret_cast<const char*>(w);
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j, at += 64) {
+        __builtin_prefetch(at + kNearBytes);
+        __builtin_prefetch(at + kFarBytes, 0, 2);
+      }
+      step(acc[0], k);
+    }
   for (; k + chains <= pairs; k += chains)
 #pragma GCC unroll 4
     for (int chain = 0; chain < chains; ++chain) step(acc[chain], k + chain);
@@ -98,7 +104,7 @@ void run_pairs(const PackedGemm& g, const char* a, const char* packed, const End
       for_row_tiles(rows, [&](int64_t row, int size) {
         const PairTile tile = kPairTiles.of[ends.vectors() - 1][size - 1];
         ends.run(begin + row, size, [&](float* c, int64_t c_stride, const TileEnd& end) {
-          tile(pairs, rounded + row * g.copied_stride, g.copied_stride, w, c, c_stride, end);
+          tile(pairs, rounded + row * g.copied_stride, g.copied_stride, w, row == 0, c, c_stride, end);
         });
       });
     }

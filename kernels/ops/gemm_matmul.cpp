@@ -80,7 +80,7 @@ void run_block(const Matmul& m, const Operands& at, int64_t first, int64_t last,
       for_row_tiles(rows, [&](int64_t row, int size) {
         const Tile<float> tile = kTiles<float>.of[ends.vectors() - 1][size - 1];
         ends.run(begin + row, size, [&](float* c, int64_t c_stride, const TileEnd& end) {
-          tile(m.depth, from + row * stride, stride, w, w_stride, c, c_stride, end);
+          tile(m.depth, from + row * stride, stride, w, w_stride, row == 0 && w != packed, c, c_stride, end);
         });
       });
     }

@@ -113,7 +113,7 @@ void run_packed_block(const PackedGemm& g, const char* a, const char* packed, co
       for_row_tiles(rows, [&](int64_t row, int size) {
         const Tile<Weight> tile = kTiles<Weight>.of[ends.vectors() - 1][size - 1];
         ends.run(begin + row, size, [&](float* c, int64_t c_stride, const TileEnd& end) {
-          tile(g.depth, from + row * stride, stride, w, g.panels.width(p), c, c_stride, end);
+          tile(g.depth, from + row * stride, stride, w, g.panels.width(p), row == 0, c, c_stride, end);
         });
       });
     }

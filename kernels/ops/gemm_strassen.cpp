@@ -88,7 +88,7 @@ void multiply(const Strassen& s, const float* sums, const float* panels, float* 
     for (int64_t panel = begin; panel < end; ++panel)
       for_row_tiles(rows, [&](int64_t row, int size) {
         kTiles<float>.of[kPanelVectors - 1][size - 1](s.depth, sums + (first + row) * s.s_row, s.s_row, panels + panel * kPanel * s.depth,
-                                                      kPanel, tile, kPanel, plain);
+                                                      kPanel, row == 0, tile, kPanel, plain);
         for (const Part part : p.c) {
           if (part.of < 0) continue;
           float* to = const_cast<float*>(quarter(c, part, s.rows, s.columns, s.c_row)) + (first + row) * s.c_row + panel * kPanel;

@@ -158,7 +158,7 @@ void run_block(const PackedGemm& g, const char* a, const char* packed, const End
       for_row_tiles(count, [&](int64_t row, int size) {
         const Tile<float> tile = kTiles<float>.of[ends.vectors() - 1][size - 1];
         ends.run(begin + row, size, [&](float* c, int64_t c_stride, const TileEnd& end) {
-          tile(g.depth, from + row * stride, stride, decoded, kPanel, c, c_stride, end);
+          tile(g.depth, from + row * stride, stride, decoded, kPanel, false, c, c_stride, end);
         });
       });
     }
