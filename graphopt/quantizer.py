@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,9 +27,11 @@ from graphopt.ir.scoped_names import name_nodes
 from graphopt.ir.verifier import verify as verify_structure
 from graphopt.quantization import planning
 from graphopt.quantization.calibration import calibrate
+from graphopt.quantization.checkpoint import Checkpoint
 from graphopt.quantization.loss import Loss, measure
 from graphopt.quantization.observers import Method
 from graphopt.quantization.samples import samples_of
+from graphopt.quantization.spool import repeatable
 from graphopt.reporting.quantization import QuantizationReport, WeightBits
 from graphopt.rewriting import Driver, Editor, registry
 from graphopt.rewriting import pipeline as pipelines
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Quantized", "quantize"]
 
 Array = npt.NDArray[np.generic]
-Data = Path | str | Sequence[Mapping[str, Array]]
+Data = Path | str | Iterable[Mapping[str, Array]]
 Progress = Callable[[str], None]
 
 TARGET = "onnx"
@@ -77,18 +79,21 @@ def quantize(
     verify: bool = True,
     verify_seconds: float = 10.0,
     progress: Progress | None = None,
+    state: str | Path | None = None,
 ) -> Quantized:
     """Quantize a float model; just one of `data`, `table` and `weights_only` is given.
 
     Args:
         model: An .onnx file.
-        data: Samples to calibrate on: an .npz file, a folder of .npz or .npy files, or feeds.
+        data: Samples to calibrate on: an .npz file, a folder of .npz or .npy files, or feeds; what can be
+            gone over only once is kept on disk meanwhile.
         table: A quant table of this model.
         weights_only: Store weights in so many bits, compute floats.
         observer: How ranges are chosen from what samples made of values.
         verify: Whether what the optimizer makes of the model first is compared with it.
         verify_seconds: Time limit of that.
         progress: Called with a few words whenever a new part begins.
+        state: File that calibration leaves its state in and goes on from; it is removed at the end.
 
     Raises:
         UsageError: The arguments, the samples or the table are wrong.
@@ -110,12 +115,15 @@ def quantize(
     )
     prepared = optimized.model
     warnings = list(optimized.report.warnings)
-    _raise_opset(prepared, OPSET_OF_BLOCKS if weights_only == "int4" else OPSET)
+    needed = table.needed_opset if table is not None else OPSET
+    _raise_opset(prepared, OPSET_OF_BLOCKS if weights_only == "int4" else needed)
     name_nodes(prepared)
     loss: Loss | None = None
+    checkpoint = Checkpoint(state, f"{digest} {text} {__version__}") if state is not None else None
     if data is not None:
+        data = repeatable(data)
         tell("calibrate")
-        table, unobserved = _calibrated(prepared, data, observer, digest, text, tell)
+        table, unobserved = _calibrated(prepared, data, observer, digest, text, tell, checkpoint)
         warnings += unobserved
     tell("apply")
     step = registry.find("compress-weights")(bits=4 if weights_only == "int4" else 8)  # type: ignore[call-arg]
@@ -141,17 +149,31 @@ def quantize(
         warnings=tuple(warnings),
         seconds=time.perf_counter() - start,
     )
+    if checkpoint is not None:
+        checkpoint.remove()
     return Quantized(result, table, report)
 
 
 def _calibrated(
-    model: ir.Model, data: Data, observer: Method, digest: str, pipeline: str, tell: Progress
+    model: ir.Model,
+    data: Data,
+    observer: Method,
+    digest: str,
+    pipeline: str,
+    tell: Progress,
+    checkpoint: Checkpoint | None,
 ) -> tuple[QuantTable, list[str]]:
     """A table from samples, and what there is to warn of."""
     found = planning.candidates(model)
     others = planning.between(model, found)
     names = planning.values_to_observe(found, others)
-    seen = calibrate(model, names, samples_of(data, model), lambda count: tell(f"calibrate: {count} samples"))
+    seen = calibrate(
+        model,
+        names,
+        samples_of(data, model),
+        lambda count: tell(f"calibrate: {count} samples"),
+        checkpoint=checkpoint,
+    )
     tensors, operators = planning.plan(found, seen, observer, others)
     identity = ModelIdentity(
         digest, model.graph.opset_imports.get("", 1), pipeline, f"graphopt {__version__}"

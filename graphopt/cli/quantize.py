@@ -31,6 +31,9 @@ OBSERVERS = ("minmax", "percentile", "kl", "mse")
     type=click.Path(path_type=Path),
     help="The quant table: written with --data, read and applied without.",
 )
+@click.option(
+    "--fresh", is_flag=True, help="Start over, rather than go on where an interrupted run has left its state."
+)
 @click.option("--weights-only", type=click.Choice(["int8", "int4"]), help="Store weights so, compute floats.")
 @click.option(
     "--observer",
@@ -48,6 +51,7 @@ def command(
     output: Path | None,
     data: Path | None,
     table_path: Path | None,
+    fresh: bool,
     weights_only: Literal["int8", "int4"] | None,
     observer: Literal["minmax", "percentile", "kl", "mse"],
     verify: bool,
@@ -59,11 +63,17 @@ def command(
 
     With --data values are observed and computed with as 8-bit integers, as the quant table says. Without, a
     table is applied that was written before. With --weights-only neither is needed.
+
+    Calibration that is interrupted goes on where it was when the same command is given again: its state lies
+    beside the table, or the output, until the end.
     """
     from graphopt.cli.optimization import Printing, progress_line, write_report
 
     _check(model, data, table_path, weights_only)
     destination = output or model.with_name(f"{model.stem}.{weights_only or 'int8'}.onnx")
+    state = _state_beside(table_path or destination)
+    if fresh:
+        state.unlink(missing_ok=True)
     printing = Printing(quiet=quiet, verbose=False, as_json=as_json, report=report_path)
     with about(str(model)):
         with progress_line(printing) as progress:
@@ -80,6 +90,7 @@ def command(
                 observer=observer,
                 verify=verify,
                 progress=progress,
+                state=state if data else None,
             )
             _write(result, destination, table_path if data else None)
         report = result.report.saved(destination)
@@ -90,6 +101,10 @@ def command(
         elif not quiet:
             click.echo("\n".join([*report.lines(), f"written to {destination}"]))
     return 0
+
+
+def _state_beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.calibration")
 
 
 def _check(model: Path, data: Path | None, table: Path | None, weights_only: str | None) -> None:

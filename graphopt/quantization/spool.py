@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,20 @@ Feeds = Mapping[str, Array]
 class Spool:
     """Samples of an iterator, to be gone over again and again, none of them held in memory.
 
-    Each goes to a file when it is first asked for; an iteration that ends early asks for no more.
+    Each goes to a file when it is first asked for; an iteration that ends early asks for no more. The files
+    are gone when the spool is, at the latest with the process.
     """
 
     def __init__(self, source: Iterator[Feeds]) -> None:
         self._source = source
-        self._folder = tempfile.TemporaryDirectory(prefix="graphopt-samples-")
+        self._folder = Path(tempfile.mkdtemp(prefix="graphopt-samples-"))
         self._count = 0
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def __iter__(self) -> Iterator[Feeds]:
         number = 0
         while True:
-            path = Path(self._folder.name, str(number))
+            path = self._folder / str(number)
             if number < self._count:
                 yield pickle.loads(path.read_bytes())  # noqa: S301 (written below, in a folder of its own)
             else:
@@ -44,19 +47,7 @@ class Spool:
                 yield feeds
             number += 1
 
-    def close(self) -> None:
-        """Remove the files."""
-        self._folder.cleanup()
 
-
-@contextmanager
-def repeatable(data: Path | str | Iterable[Feeds]) -> Iterator[Path | str | Iterable[Feeds]]:
-    """The same data; what can be gone over only once, as generators, is kept on disk meanwhile."""
-    if isinstance(data, str | Path) or not isinstance(data, Iterator):
-        yield data
-        return
-    spool = Spool(data)
-    try:
-        yield spool
-    finally:
-        spool.close()
+def repeatable(data: Path | str | Iterable[Feeds]) -> Path | str | Iterable[Feeds]:
+    """The same data; what can be gone over only once, as generators, is kept on disk as it comes."""
+    return Spool(data) if isinstance(data, Iterator) else data
