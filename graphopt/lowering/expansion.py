@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from onnx import defs
 
-from graphopt.ir.cloning import copy_nodes
+from graphopt.ir.calls import body_of_call
 from graphopt.ir.fact import Fact, OptionalFact, SequenceFact, TensorFact
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
@@ -37,19 +37,13 @@ def expand(model: ir.Model, node: ir.Node, opset: int, facts: Facts, names: Name
     graph = node.graph
     if function is None or not isinstance(graph, ir.Graph):
         return None
-    bound = {name: a for name, a in function.attributes.items() if a.value is not None}
-    bound = {**_defaults(node, opset), **bound, **node.attributes}
-    absent = len(function.inputs) - len(node.inputs) - len(used)
-    given: list[ir.Value | None] = [*node.inputs, *[None] * absent, *used]
-    values: dict[ir.Value, ir.Value | None] = dict(zip(function.inputs, given, strict=True))
-    nodes = copy_nodes(function, values, names, bound=bound, prefix=f"{node.name or node.op_type}/")
+    defaults = _defaults(node, opset)
+    nodes, outputs = body_of_call(function, node, names, defaults=defaults, captured=used)
     for copied in nodes:
         _set_versions(copied, function.opset_imports)
         copied.metadata_props["of"] = node.name or node.op_type
     graph.insert_before(node, nodes)
-    for old, inner in zip(node.outputs, function.outputs, strict=False):
-        new = values.get(inner)
-        assert new is not None, "a function's output is one of its values"
+    for old, new in zip(node.outputs, outputs, strict=False):
         if old.is_graph_output() or new.producer() not in nodes:
             identity = ir.Node(
                 "", "Identity", [new], num_outputs=1, version=13, name=names.unique("handed_on")

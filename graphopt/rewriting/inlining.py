@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from graphopt.ir import schemas
-from graphopt.ir.cloning import copy_nodes
+from graphopt.ir.calls import body_of_call
 from graphopt.ir.scopes import nested
 from graphopt.rewriting.editor import Editor
 
@@ -28,12 +28,7 @@ def can_inline(editor: Editor, call: ir.Node, function: ir.Function) -> bool:
 
 def inline_call(editor: Editor, call: ir.Node, function: ir.Function) -> list[ir.Node]:
     """Put the body in the place of its call; returns the nodes that came."""
-    bound = {name: a for name, a in function.attributes.items() if a.value is not None}
-    bound.update(call.attributes)
-    given = [*call.inputs, *[None] * (len(function.inputs) - len(call.inputs))]
-    values: dict[ir.Value, ir.Value | None] = dict(zip(function.inputs, given, strict=True))
-    prefix = f"{call.name or call.op_type}/"
-    nodes = copy_nodes(function, values, editor.names, bound=bound, prefix=prefix)
+    nodes, outputs = body_of_call(function, call, editor.names)
     imports = editor.model.graph.opset_imports
     for domain, version in function.opset_imports.items():
         imports.setdefault(domain, version)
@@ -41,9 +36,7 @@ def inline_call(editor: Editor, call: ir.Node, function: ir.Function) -> list[ir
         editor.insert(node, call)
     fresh = {value for node in nodes for value in node.outputs}
     taken: set[ir.Value] = set()
-    for old, inner in zip(call.outputs, function.outputs, strict=False):
-        new = values.get(inner)
-        assert new is not None, "a function's output is one of its values"
+    for old, new in zip(call.outputs, outputs, strict=False):
         is_fresh = new in fresh and new not in taken
         if old.is_graph_output() and not is_fresh:
             # An input that is handed through, or one value under two names.
