@@ -4,7 +4,9 @@
     after    k = MatMul(memory, w); Loop { ... }
 
 A loop may run zero times: then only what can't fail is moved. Where the first iteration surely runs,
-whatever it always computes is moved.
+whatever it always computes is moved. A DequantizeLinear moves with what needs its numbers, or not at all:
+what stays in the body is multiplied by the codes themselves where both are seen together (onnxruntime 1.32: a
+loop of 25 products took five times as long without that).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import onnx_ir as ir
 
 from graphopt.ir import constants, facts
 from graphopt.ir.graphs import bodies
+from graphopt.ir.quantization import is_dequantize
 from graphopt.rewriting import Pass, Scope
 from graphopt.rewriting.bodies import lift_initializers
 
@@ -39,12 +42,20 @@ class HoistLoopInvariants(Pass):
             return
         inside = set(scope.graph.inputs) | {v for node in scope.graph for v in node.outputs}
         surely_runs = _surely_runs(owner)
+        waiting: set[ir.Node] = set()
         for node in scope.nodes():
             if not _is_invariant(node, inside) or not (surely_runs or not _can_fail(node)):
                 continue
-            if scope.fire(node, "hoist"):
-                _hoist(scope, node, owner)
+            if is_dequantize(node):
+                waiting.add(node)
                 inside.difference_update(node.outputs)
+                continue
+            needed = [maker for v in node.inputs if v is not None and (maker := v.producer()) in waiting]
+            for moved in (*dict.fromkeys(maker for maker in needed if maker is not None), node):
+                if scope.fire(moved, "hoist"):
+                    _hoist(scope, moved, owner)
+                    inside.difference_update(moved.outputs)
+                    waiting.discard(moved)
 
 
 def _surely_runs(loop: ir.Node) -> bool:

@@ -66,3 +66,19 @@ def test_out_of_two_loops():
         before=loop("n", "c", inner.format(body="e = Exp(m)")),
         after=loop("n", "c", inner.format(body=""), outside="e = Exp(m)"),
     )
+
+
+QUANTIZED = "d = DequantizeLinear(codes, scale)  "
+CODES = "scale = Constant <value = float {0.5}> ()  codes = Constant <value = int8[4,4] {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}> ()  "
+
+
+def test_dequantized_weights_stay_beside_what_they_are_multiplied_with():
+    assert_rejects(PASS, loop("5", "true", QUANTIZED + "t = MatMul(s, d)", outside=CODES))
+
+
+def test_dequantized_weights_go_with_a_product_that_goes():
+    assert_rewrites(
+        PASS,
+        before=loop("5", "true", QUANTIZED + "p = MatMul(m, d)  t = Add(s, p)", outside=CODES),
+        after=loop("5", "true", "t = Add(s, p)", outside=CODES + QUANTIZED + "p = MatMul(m, d)"),
+    )
