@@ -9,7 +9,8 @@ A function can't choose its operators by an attribute, so each activation has an
     CompressedFullyConnected(x, w, w_scale, b)              w stored as integers, multiplied as floats
 
 `...MatMul` has no bias; a name may end with the activation that follows, or with `Add` where another tensor
-is added at last. The same of convolutions over [N, spatial.., C] is `...ChannelsLastConv`.
+is added at last. The same of convolutions over [N, spatial.., C] is `...ChannelsLastConv`. Of the last three
+w_scale may be float16.
 """
 
 from __future__ import annotations
@@ -58,16 +59,17 @@ FORMS: dict[Form, tuple[tuple[str, ...], str]] = {
     "Quantized": (
         ("x", "x_scale", "x_zero", "w", "w_scale"),
         "q = QuantizeLinear (x, x_scale, x_zero) p = MatMulInteger (q, w, x_zero) f = Cast <to: int = 1> (p) "
-        "s = Mul (x_scale, w_scale) m = Mul (f, s)",
+        "v = Cast <to: int = 1> (w_scale) s = Mul (x_scale, v) m = Mul (f, s)",
     ),
     "Integer": (
         ("x", "x_scale", "x_zero", "w", "w_scale"),
         "p = MatMulInteger (x, w, x_zero) f = Cast <to: int = 1> (p) "
-        "s = Mul (x_scale, w_scale) m = Mul (f, s)",
+        "v = Cast <to: int = 1> (w_scale) s = Mul (x_scale, v) m = Mul (f, s)",
     ),
     "Compressed": (
         ("x", "w", "w_scale"),
-        "d = DequantizeLinear <axis: int = @axis, block_size: int = @block_size> (w, w_scale) "
+        "v = Cast <to: int = 1> (w_scale) "
+        "d = DequantizeLinear <axis: int = @axis, block_size: int = @block_size> (w, v) "
         "m = MatMul (x, d)",
     ),
 }
@@ -81,11 +83,13 @@ CONVOLUTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("x", "x_scale", "x_zero", "w", "w_scale", "b"),
         "q = QuantizeLinear (x, x_scale, x_zero) t = Transpose <perm: ints = @perm> (q) "
         "p = ConvInteger <{given}> (t, w, x_zero) u = Transpose <perm: ints = @back> (p) "
-        "f = Cast <to: int = 1> (u) s = Mul (x_scale, w_scale) m = Mul (f, s) y = Add (m, b)",
+        "f = Cast <to: int = 1> (u) v = Cast <to: int = 1> (w_scale) s = Mul (x_scale, v) m = Mul (f, s) "
+        "y = Add (m, b)",
     ),
     "CompressedChannelsLastConv": (
         ("x", "w", "w_scale", "b"),
-        "t = Transpose <perm: ints = @perm> (x) d = DequantizeLinear <axis: int = 0> (w, w_scale) "
+        "t = Transpose <perm: ints = @perm> (x) v = Cast <to: int = 1> (w_scale) "
+        "d = DequantizeLinear <axis: int = 0> (w, v) "
         "c = Conv <{given}> (t, d, b) y = Transpose <perm: ints = @back> (c)",
     ),
 }

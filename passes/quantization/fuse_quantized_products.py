@@ -19,14 +19,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import constants, lazy
-from graphopt.ir.attributes import attribute
+from graphopt.ir import constants
 from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, PRODUCTS, Form, Product, define_product
 from graphopt.ir.quantization import BYTES, is_dequantize, is_quantize, quantization
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, gopt, rule_on
-from graphopt.rewriting.weights import transposed
+from graphopt.rewriting.stored_matrices import floats_of_bias, shortened, stored_matrix
 
-OTHER_WEIGHT = "the weight is no constant matrix of integers around zero with a scale for each output"
 OTHER_INPUT = "the left side is not quantized by one float32 scale"
 OTHER_FORM = "the Gemm scales, or reads its first operand transposed"
 OTHER_BIAS = "what is added is no constant vector over the columns"
@@ -34,29 +32,7 @@ OTHER_SHAPE = "what is added may have another shape than the product"
 NOT_STANDARD = "the opset is too old for the activation"
 GIVES_CODES = "the product is quantized at once"
 
-# 255 * 128 * K must fit into 32 bits.
-MOST_DEPTH = 65_000
-MIDDLE = 128
-
 _SINCE = {"HardSwish": 14, "Gelu": 20}
-_STORED = (*BYTES, ir.DataType.INT4, ir.DataType.UINT4)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A weight [K, N] as integers.
-
-    Attributes:
-        codes: The integers; `scale` stands for them.
-        axis: Of the scale, and how many positions along it share one (0: one).
-        is_plain: Whether there is a scale for each column or one for all, and they are signed bytes.
-    """
-
-    codes: ir.Value
-    scale: ir.Value
-    axis: int
-    block_size: int
-    is_plain: bool
 
 
 @rule_on("MatMul", "Gemm", depth=3)
@@ -72,7 +48,7 @@ def product_of_stored_weights(m: Match) -> ir.Value | Rejection | None:
         return Rejection(OTHER_FORM, m.output)
     if _gives_codes(m):
         return Rejection(GIVES_CODES, m.output)
-    stored = _stored(m, source, is_transposed=bool(attribute(m.root, "transB", 0)))
+    stored = stored_matrix(m, source, is_transposed=bool(m.attribute(m.root, "transB", 0)))
     if isinstance(stored, Rejection):
         return stored
     left = _left(m, x) if stored.is_plain else None
@@ -81,7 +57,7 @@ def product_of_stored_weights(m: Match) -> ir.Value | Rejection | None:
     bias = rest[0] if rest else None
     columns = m.dims(stored.codes)
     if bias is not None and (m.tensor(bias) is None or columns is None or m.dims(bias) != columns[1:]):
-        bias = _integers(m, bias, columns[1] if columns is not None else None)
+        bias = floats_of_bias(m, bias, columns[1] if columns is not None else None)
         if bias is None:
             return Rejection(OTHER_BIAS, m.root.inputs[2])
     form: Form = left[0] if left is not None else "Compressed"
@@ -92,58 +68,14 @@ def product_of_stored_weights(m: Match) -> ir.Value | Rejection | None:
         if stored.block_size:
             kept["block_size"] = stored.block_size
     biases = (bias,) if bias is not None else ()
-    return _made(m, Product(form, bool(biases)), (*operands, stored.codes, stored.scale, *biases), kept)
+    scale = shortened(m, stored.scale)
+    return _made(m, Product(form, bool(biases)), (*operands, stored.codes, scale, *biases), kept)
 
 
 def _gives_codes(m: Match) -> bool:
     """Whether only a QuantizeLinear takes the result: there is an operator for that."""
     users = [use.node for use in m.output.uses()]
     return len(users) == 1 and is_quantize(users[0]) and not m.output.is_graph_output()
-
-
-def _stored(m: Match, node: ir.Node, *, is_transposed: bool) -> Stored | Rejection:
-    """The weight that a DequantizeLinear makes of constants."""
-    codes, scale, *rest = node.inputs
-    tensor = m.tensor(codes)
-    if codes is None or scale is None or tensor is None or len(constants.shape_of(tensor)) != 2:
-        return Rejection(OTHER_WEIGHT, codes)
-    zero = m.array(rest[0]) if rest and rest[0] is not None else np.zeros(1)
-    if tensor.dtype not in _STORED or m.dtype(scale) is not ir.DataType.FLOAT or m.tensor(scale) is None:
-        return Rejection(OTHER_WEIGHT, codes)
-    axis, blocks = m.attribute(node, "axis"), attribute(node, "block_size", 0)
-    assert isinstance(axis, int) and isinstance(blocks, int), "attributes are whole numbers"
-    # One scale has no axis: that of the columns stands in.
-    axis = (0 if is_transposed else 1) if m.dims(scale) in ((), (1,)) else axis % 2
-    if zero is None or (zero != zero.reshape(-1)[:1]).any():
-        return Rejection(OTHER_WEIGHT, codes)
-    middle = int(zero.reshape(-1)[0])
-    if middle not in (0, MIDDLE) or (middle and tensor.dtype is not ir.DataType.UINT8):
-        return Rejection(OTHER_WEIGHT, codes)
-    if is_transposed:
-        if blocks:
-            return Rejection(OTHER_WEIGHT, codes)
-        codes, axis = transposed(codes), 1 - axis
-    is_bytes = tensor.dtype is ir.DataType.INT8 or bool(middle)
-    if middle:
-        codes = _signed(codes)
-    shape = constants.shape_of(tensor)
-    depth = shape[1] if is_transposed else shape[0]
-    is_plain = is_bytes and not blocks and axis == 1 and depth <= MOST_DEPTH
-    return Stored(codes, scale, axis, blocks, is_plain)
-
-
-def _signed(codes: ir.Value) -> ir.Value:
-    """Unsigned bytes around 128 as signed ones around 0."""
-    tensor = constants.constant(codes)
-    assert tensor is not None, "only constants are shifted here"
-    return constant(
-        lazy.mapped(
-            (tensor,),
-            lambda array: (array.astype(np.int16) - MIDDLE).astype(np.int8),
-            ir.DataType.INT8,
-            constants.shape_of(tensor),
-        )
-    )
 
 
 def _left(m: Match, x: ir.Value) -> tuple[Form, tuple[ir.Value, ...]] | Rejection | None:
@@ -169,18 +101,6 @@ def _left(m: Match, x: ir.Value) -> tuple[Form, tuple[ir.Value, ...]] | Rejectio
             assert floats is not None, "what is quantized is not optional"
             return "Quantized", (floats, scale, zero)
     return "Integer", (codes, scale, zero)
-
-
-def _integers(m: Match, bias: ir.Value, columns: object) -> ir.Value | None:
-    """A bias stored as integers, as the floats that they stand for; None if it is none over the columns."""
-    node = bias.producer()
-    if node is None or not is_dequantize(node) or len(m.dims(bias) or ()) != 1 or m.dims(bias) != (columns,):
-        return None
-    arrays = [None if v is None else m.array(v) for v in node.inputs[:2]]
-    zero = m.array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
-    if arrays[0] is None or arrays[1] is None or zero is None or zero.any():
-        return None
-    return constant((arrays[0].astype(np.float32) * arrays[1].astype(np.float32)).astype(np.float32))
 
 
 def _made(

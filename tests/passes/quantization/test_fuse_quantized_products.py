@@ -12,9 +12,9 @@ from graphopt.passes.quantization.fuse_quantized_products import (
     OTHER_FORM,
     OTHER_INPUT,
     OTHER_SHAPE,
-    OTHER_WEIGHT,
 )
 from graphopt.rewriting import HAS_OTHER_CONSUMERS
+from graphopt.rewriting.stored_matrices import OTHER_WEIGHT
 from graphopt.runtime import InferenceSession
 from graphopt.testing import assert_rejects, model_from_text, random_feeds, run, run_pass
 
