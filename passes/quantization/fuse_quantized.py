@@ -239,10 +239,10 @@ OURS = ("Conv", "MatMul")
 
 
 @dataclass(frozen=True)
-class FuseQuantizedOperators(Pass):
+class FuseQuantized(Pass):
     """Fuse DequantizeLinear, an operator and QuantizeLinear into an operator on integers."""
 
-    name = "fuse-quantized-operators"
+    name = "fuse-quantized"
     family = "quantization"
     stage = "target"
     level = 2

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.passes.quantization.fuse_quantized_operators import (
+from graphopt.passes.quantization.fuse_quantized import (
     BIAS_SCALE,
     HAS_PARAMETERS,
     NOT_CONSTANT,
@@ -20,7 +20,7 @@ from graphopt.testing import (
     run_pass,
 )
 
-PASS = "fuse-quantized-operators"
+PASS = "fuse-quantized"
 DOMAINS = {"com.microsoft": 1}
 
 
