@@ -1,4 +1,4 @@
-"""quantize(): optimize -> calibrate -> plan -> apply -> measure -> report.
+"""quantize(): optimize -> calibrate -> plan -> search -> apply -> measure -> report.
 
 The stages are functions of `graphopt.quantization`, each usable alone; this is the one place that knows their
 order. With data a quant table is made and applied; without, a table is applied that was made, and perhaps
@@ -12,34 +12,29 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from graphopt import __version__, targets
+from graphopt import __version__
 from graphopt.compiler import optimize
 from graphopt.errors import ModelError, UsageError
 from graphopt.ir import scopes
-from graphopt.ir.quant_table import CalibrationNote, ModelIdentity, QuantTable
+from graphopt.ir.quant_table import ModelIdentity, QuantTable
 from graphopt.ir.scoped_names import name_nodes
-from graphopt.ir.verifier import verify as verify_structure
-from graphopt.quantization import planning
-from graphopt.quantization.calibration import calibrate
+from graphopt.quantization.applying import TARGET, compressed, raise_opset, with_table
 from graphopt.quantization.checkpoint import Checkpoint
+from graphopt.quantization.deciding import Deciding, decide
+from graphopt.quantization.first_table import first_table
 from graphopt.quantization.loss import Loss, measure
 from graphopt.quantization.observers import Method
 from graphopt.quantization.samples import samples_of
+from graphopt.quantization.search import Search
 from graphopt.quantization.spool import repeatable
 from graphopt.reporting.quantization import QuantizationReport, WeightBits
-from graphopt.rewriting import Driver, Editor, registry
 from graphopt.rewriting import pipeline as pipelines
-from graphopt.rewriting.opsets import OpsetPolicy
-from graphopt.rewriting.pipeline import Group, Pipeline
-
-if TYPE_CHECKING:
-    from graphopt.rewriting import Pass
 
 __all__ = ["Quantized", "quantize"]
 
@@ -47,7 +42,6 @@ Array = npt.NDArray[np.generic]
 Data = Path | str | Iterable[Mapping[str, Array]]
 Progress = Callable[[str], None]
 
-TARGET = "onnx"
 # A scale for each output came with 13, blocks of 4 bits with 21.
 OPSET, OPSET_OF_BLOCKS = 13, 21
 # Loss is measured on so many of the samples.
@@ -62,11 +56,13 @@ class Quantized:
         model: The quantized model.
         table: What was applied; None where weights alone were stored.
         report: What happened; bytes on disk are known once it is saved.
+        search: All points that were measured; None: nothing was decided.
     """
 
     model: ir.Model
     table: QuantTable | None
     report: QuantizationReport
+    search: Search | None = None
 
 
 def quantize(
@@ -76,6 +72,7 @@ def quantize(
     table: QuantTable | None = None,
     weights_only: Literal["int8", "int4"] | None = None,
     observer: Method = "mse",
+    deciding: Deciding | None = None,
     verify: bool = True,
     verify_seconds: float = 10.0,
     progress: Progress | None = None,
@@ -90,6 +87,7 @@ def quantize(
         table: A quant table of this model.
         weights_only: Store weights in so many bits, compute floats.
         observer: How ranges are chosen from what samples made of values.
+        deciding: How it is decided what each operator does; None: all is quantized that may be.
         verify: Whether what the optimizer makes of the model first is compared with it.
         verify_seconds: Time limit of that.
         progress: Called with a few words whenever a new part begins.
@@ -116,20 +114,30 @@ def quantize(
     prepared = optimized.model
     warnings = list(optimized.report.warnings)
     needed = table.needed_opset if table is not None else OPSET
-    _raise_opset(prepared, OPSET_OF_BLOCKS if weights_only == "int4" else needed)
+    raise_opset(prepared, OPSET_OF_BLOCKS if weights_only == "int4" else needed)
     name_nodes(prepared)
-    loss: Loss | None = None
     checkpoint = Checkpoint(state, f"{digest} {text} {__version__}") if state is not None else None
+    loss: Loss | None = None
+    found: Search | None = None
     if data is not None:
         data = repeatable(data)
         tell("calibrate")
-        table, unobserved = _calibrated(prepared, data, observer, digest, text, tell, checkpoint)
-        warnings += unobserved
+        identity = ModelIdentity(digest, OPSET, text, f"graphopt {__version__}")
+        first = first_table(prepared, data, identity, observer, tell=tell, checkpoint=checkpoint)
+        table = first.table
+        warnings += first.warnings
+        if deciding is not None and table.operators:
+            found = decide(
+                prepared,
+                table,
+                samples_of(data, prepared),
+                deciding,
+                statistics=first.statistics,
+                tell=tell,
+            )
+            table = found.table
     tell("apply")
-    step = registry.find("compress-weights")(bits=4 if weights_only == "int4" else 8)  # type: ignore[call-arg]
-    if table is not None:
-        step = registry.find("insert-qdq")(table=table)  # type: ignore[call-arg]
-    result = _applied(prepared, step)
+    result = with_table(prepared, table) if table is not None else compressed(prepared, weights_only)
     if not any(node.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for node in graph):
         raise ModelError(
             f"{path.name}: nothing in it can be quantized",
@@ -151,68 +159,7 @@ def quantize(
     )
     if checkpoint is not None:
         checkpoint.remove()
-    return Quantized(result, table, report)
-
-
-def _calibrated(
-    model: ir.Model,
-    data: Data,
-    observer: Method,
-    digest: str,
-    pipeline: str,
-    tell: Progress,
-    checkpoint: Checkpoint | None,
-) -> tuple[QuantTable, list[str]]:
-    """A table from samples, and what there is to warn of."""
-    found = planning.candidates(model)
-    others = planning.between(model, found)
-    names = planning.values_to_observe(found, others)
-    seen = calibrate(
-        model,
-        names,
-        samples_of(data, model),
-        lambda count: tell(f"calibrate: {count} samples"),
-        checkpoint=checkpoint,
-    )
-    tensors, operators = planning.plan(found, seen, observer, others)
-    identity = ModelIdentity(
-        digest, model.graph.opset_imports.get("", 1), pipeline, f"graphopt {__version__}"
-    )
-    warnings = [
-        f"{name}: {o.not_finite} values that are no finite numbers were left out"
-        for name, o in seen.observers.items()
-        if o.not_finite
-    ]
-    warnings += [
-        f"{name}: {plan.reason}; its weight alone is stored in 8 bits"
-        for name, plan in operators.items()
-        if plan.reason and plan.mode == "weight_only"
-    ]
-    return QuantTable(identity, tensors, operators, CalibrationNote(seen.samples, observer)), warnings
-
-
-def _applied(prepared: ir.Model, step: Pass) -> ir.Model:
-    """A copy of a model with one pass applied."""
-    target = targets.find(TARGET)
-    editor = Editor(prepared.clone(), target=target, opset_policy=OpsetPolicy("keep", target))
-    Driver(editor, strict=True).run(Pipeline((Group((step,)),)))
-    verify_structure(editor.model)
-    editor.model.meta.update(prepared.meta)
-    return editor.model
-
-
-def _raise_opset(model: ir.Model, needed: int) -> None:
-    from graphopt.ir import opset_conversion
-
-    current = model.graph.opset_imports.get("", 1)
-    if current >= needed:
-        return
-    blockers = opset_conversion.can_convert(model, needed)
-    if blockers:
-        raise ModelError(
-            f"opset {needed} is needed, and the model at {current} can't be converted: {blockers[0]}"
-        )
-    opset_conversion.convert(model, needed)
+    return Quantized(result, table, report, found)
 
 
 def _sha256(path: Path) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from graphopt.cli.failures import about
+from graphopt.cli.failures import INTERRUPTED, about, report
 
 if TYPE_CHECKING:
     from graphopt.quantizer import Quantized
@@ -22,7 +24,7 @@ OBSERVERS = ("minmax", "percentile", "kl", "mse")
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     help="Samples to calibrate on: .npz, or a folder of .npz or .npy.",
 )
 @click.option(
@@ -75,12 +77,16 @@ def command(
     if fresh:
         state.unlink(missing_ok=True)
     printing = Printing(quiet=quiet, verbose=False, as_json=as_json, report=report_path)
-    with about(str(model)):
+    with about(str(model)), _told_where_to_go_on(state):
         with progress_line(printing) as progress:
             import graphopt.ir  # noqa: F401 (before what imports onnx_ir: it spares a start 0.2 s)
             from graphopt.ir import quant_table
+            from graphopt.ir.save import check_target
             from graphopt.quantizer import quantize
 
+            for path in (destination, table_path, report_path):
+                if path is not None:
+                    check_target(str(path))
             given = quant_table.read(table_path) if table_path and not (data or weights_only) else None
             result = quantize(
                 model,
@@ -93,14 +99,25 @@ def command(
                 state=state if data else None,
             )
             _write(result, destination, table_path if data else None)
-        report = result.report.saved(destination)
+        found = result.report.saved(destination)
         if report_path:
-            write_report(report_path, report.to_json())
+            write_report(report_path, found.to_json())
         if as_json:
-            click.echo(report.to_json())
+            click.echo(found.to_json())
         elif not quiet:
-            click.echo("\n".join([*report.lines(), f"written to {destination}"]))
+            click.echo("\n".join([*found.lines(), f"written to {destination}"]))
     return 0
+
+
+@contextmanager
+def _told_where_to_go_on(state: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not state.exists():
+            raise
+        report(f"interrupted; the same command goes on from {state}")
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def _state_beside(path: Path) -> Path:
@@ -117,10 +134,13 @@ def _check(model: Path, data: Path | None, table: Path | None, weights_only: str
 
 
 def _write(result: Quantized, destination: Path, table_path: Path | None) -> None:
-    """The model first: a table without it would be half of what was asked."""
+    """The model, and the table where there is one to write: both or none."""
     from graphopt.ir import quant_table
     from graphopt.ir.save import save
 
-    save(result.model, destination)
-    if table_path is not None and result.table is not None:
-        quant_table.write(result.table, table_path)
+    if table_path is None or result.table is None:
+        save(result.model, destination)
+        return
+    with quant_table.staged(result.table, table_path) as commit:
+        save(result.model, destination)
+        commit()

@@ -55,7 +55,7 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, external: bool | str 
         decided = bool(external)
     else:
         decided = True
-    _check_target(target)
+    check_target(target)
     with references(model) as (skeleton, tensors):
         sizes = [tensor.nbytes for tensor in tensors]
         pieces, size = protobuf.fill(skeleton, sizes) if not external else ([], 0)
@@ -99,10 +99,17 @@ def _is_external(tensor: ir.TensorProtocol | None) -> bool:
     return isinstance(tensor, ir.ExternalTensor)
 
 
-def _check_target(target: str) -> None:
+def check_target(target: str) -> None:
+    """Make sure that a file can be written there, before work is spent on what goes into it.
+
+    Raises:
+        OutputError: It can't be.
+    """
     folder = os.path.dirname(target) or "."
     if not os.path.isdir(folder):
         raise OutputError(f"{target}: there is no folder '{folder}'", hint="create it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{target}: the folder '{folder}' can't be written")
     try:
         mode = os.stat(target).st_mode
     except OSError:

@@ -35,6 +35,8 @@ _FUSED = ("Relu", "Clip")
 _BETWEEN = ("Add", "Concat", "AveragePool", "GlobalAveragePool", "MaxPool")
 _KEEPS_SCALE = ("MaxPool",)
 _UNOBSERVED = "its input was never seen with anything in it"
+_ONLY_ZEROS = "its input was never seen with anything but zeros in it"
+_NOT_FINITE = "its weight has NaN or infinities in it"
 _OTHER_AXIS = "its weight is stored along another axis for another operator"
 
 
@@ -139,7 +141,7 @@ def plan(
     operators: dict[str, OperatorPlan] = {}
     for name in values_to_observe(found, others):
         observer = calibration.observers[name]
-        if observer.is_observed:
+        if observer.is_observed and (observer.low or observer.high):
             low, high = observer.range(method)
             scale, zero = asymmetric(low, high, ir.DataType.UINT8)
             grid = Grid(ir.DataType.UINT8, np.asarray(scale, np.float32), np.asarray(zero, np.uint8))
@@ -156,8 +158,12 @@ def plan(
             operators[candidate.name] = OperatorPlan("float", reason=_OTHER_AXIS)
             continue
         if candidate.weight_name not in tensors:
-            tensors[candidate.weight_name] = _weight_plan(weight)
-        operators[candidate.name] = _operator_plan(candidate, tensors)
+            array = weight.tensor.numpy()
+            if not np.isfinite(array).all():
+                operators[candidate.name] = OperatorPlan("float", reason=_NOT_FINITE)
+                continue
+            tensors[candidate.weight_name] = TensorPlan(channel_grid(array, weight.channels), "weight")
+        operators[candidate.name] = _operator_plan(candidate, tensors, calibration)
     quantized = {name for chosen in operators.values() for name in chosen.outputs}
     for other in others:
         if other.output in tensors and all(name in quantized for name in other.inputs):
@@ -166,17 +172,16 @@ def plan(
     return tensors, operators
 
 
-def _weight_plan(weight: Weight) -> TensorPlan:
-    return TensorPlan(channel_grid(weight.tensor.numpy(), weight.channels), "weight")
-
-
-def _operator_plan(candidate: Candidate, tensors: Mapping[str, TensorPlan]) -> OperatorPlan:
+def _operator_plan(
+    candidate: Candidate, tensors: Mapping[str, TensorPlan], calibration: Calibration
+) -> OperatorPlan:
     size = candidate.weight.tensor.size
     if candidate.input is None:
         return OperatorPlan("weight_only", 8, bytes=size)
     needed = [name for name in (candidate.input, candidate.output) if name is not None]
     if not all(name in tensors for name in needed):
-        return OperatorPlan("weight_only", 8, bytes=size, reason=_UNOBSERVED)
+        is_seen = calibration.observers[candidate.input].is_observed
+        return OperatorPlan("weight_only", 8, bytes=size, reason=_ONLY_ZEROS if is_seen else _UNOBSERVED)
     outputs = (candidate.output,) if candidate.output is not None else ()
     return OperatorPlan("int8", 8, (candidate.input,), outputs, bytes=size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from graphopt.errors import UsageError
 from graphopt.ir.array_files import read_arrays
 from graphopt.verification.signature import Input, inputs_of
 
-__all__ = ["samples_of"]
+__all__ = ["count_of", "samples_of"]
 
 Array = npt.NDArray[np.generic]
 Samples = Path | str | Iterable[Mapping[str, Array]]
@@ -35,18 +35,33 @@ def samples_of(data: Samples, model: ir.Model) -> Iterator[dict[str, Array]]:
         raise UsageError(f"{data if isinstance(data, str | Path) else 'data'}: no samples there")
 
 
+def count_of(data: Samples) -> int | None:
+    """How many samples there are; None where only reading them would tell."""
+    if isinstance(data, str | Path):
+        return len(_files(Path(data)))
+    return len(data) if isinstance(data, Sized) else None
+
+
 def _read_all(data: Samples, inputs: tuple[Input, ...]) -> Iterator[tuple[str, Mapping[str, Array]]]:
-    if not isinstance(data, str | Path):
-        for i, feeds in enumerate(data):
-            yield f"data[{i}]", feeds
+    if isinstance(data, str | Path):
+        names = [i.name for i in inputs]
+        for file in _files(Path(data)):
+            yield file.name, read_arrays(file, names)
         return
-    path = Path(data)
-    files = [path]
-    if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix in (".npz", ".npy"))
-    names = [i.name for i in inputs]
-    for file in files:
-        yield file.name, read_arrays(file, names)
+    if isinstance(data, Mapping):
+        raise UsageError("data is one sample, and samples are asked for", hint="put it in a list")
+    for i, feeds in enumerate(data):
+        if not isinstance(feeds, Mapping):
+            raise UsageError(
+                f"data[{i}]: a sample has an array for each input's name, this is a {type(feeds).__name__}"
+            )
+        yield f"data[{i}]", feeds
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(f for f in path.iterdir() if f.suffix in (".npz", ".npy"))
 
 
 def _checked(source: str, feeds: Mapping[str, Array], inputs: tuple[Input, ...]) -> dict[str, Array]:

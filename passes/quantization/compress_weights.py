@@ -5,13 +5,15 @@
 
 8 bits: symmetric, a scale for each output. 4 bits: a scale for each block of `block-size` along the axis that
 is summed (opset 21), for the weights of MatMul and Gemm; all others get 8 bits. Weights smaller than
-`smallest` elements stay: their scales and the operator would take what the codes save.
+`smallest` elements stay: their scales and the operator would take what the codes save. So do those that have
+NaN or infinities in them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
@@ -60,11 +62,12 @@ class CompressWeights(Pass):
                 users.setdefault(weight.value, []).append(weight)
         stored = StoredWeights(editor)
         for found in users.values():
-            stored.store(self._grid(found), found)
+            array = found[0].tensor.numpy()
+            if np.isfinite(array).all():
+                stored.store(self._grid(found, array), found)
 
-    def _grid(self, users: list[Weight]) -> Grid:
+    def _grid(self, users: list[Weight], array: np.ndarray) -> Grid:
         first = users[0]
-        array = first.tensor.numpy()
         # One scale for all where users differ in what their outputs are.
         channels = first.channels if all(u.channels == first.channels for u in users) else None
         depth = first.depth if all(u.depth == first.depth for u in users) else None

@@ -148,6 +148,108 @@ def test_a_table_for_another_model(model: Path, data: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out.onnx").exists()
 
 
+def lines_of(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.stderr.count("\n") == 1 and not done.stdout
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({"y": np.zeros((1, 64), np.float32)}, "0.npz: lacks x"),
+        ({"x": np.zeros((1, 64), np.float32), "y": np.zeros(1)}, "0.npz: has y, which is no input"),
+        ({"x": np.zeros((1, 64))}, "0.npz: x is float64, the model takes float32"),
+        ({"x": np.zeros((1, 63), np.float32)}, "0.npz: x is [1, 63], the model takes ['N', 64]"),
+        ({"x": np.zeros(64, np.float32)}, "0.npz: x is [64], the model takes ['N', 64]"),
+        ({"x": np.full((1, 64), np.inf, np.float32)}, "0.npz: x has NaN or infinities in it"),
+        ({"x": np.array(["a"], object)}, "0.npz: not a file of arrays"),
+    ],
+)
+def test_bad_samples(model: Path, tmp_path: Path, feeds: dict[str, np.ndarray], message: str) -> None:
+    folder = tmp_path / "calib"
+    folder.mkdir()
+    np.savez(folder / "0.npz", **feeds)
+    done = graphopt(model, "--data", folder, "--no-verify", "--table", tmp_path / "q.json", code=2)
+    assert message in lines_of(done)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["calib", "model.onnx"]
+
+
+def test_samples_with_nothing_in_them(model: Path, tmp_path: Path) -> None:
+    """Nothing but zeros, or nothing at all: weights alone are stored, and one line an operator says why."""
+    folder = tmp_path / "calib"
+    folder.mkdir()
+    np.savez(folder / "0.npz", x=np.zeros((3, 64), np.float32))
+    done = graphopt(model, "--data", folder, "--no-verify", "--json")
+    found = json.loads(done.stdout)
+    assert found["modes"] == {"int8": 1, "weight_only": 1}
+    [line] = found["warnings"]
+    assert "never seen with anything but zeros in it; its weight alone is stored in 8 bits" in line
+    np.savez(folder / "0.npz", x=np.zeros((0, 64), np.float32))
+    found = json.loads(graphopt(model, "--data", folder, "--no-verify", "--json").stdout)
+    assert found["modes"] == {"weight_only": 2}
+    assert all("never seen with anything in it" in line for line in found["warnings"])
+
+
+def test_weights_that_are_not_as_they_should_be(model: Path, data: Path) -> None:
+    proto = onnx.load(model)
+    w = WEIGHTS["w"].copy()
+    w[:, :3] = 0
+    v = WEIGHTS["v"].copy()
+    v[0, 0] = np.nan
+    del proto.graph.initializer[:]
+    for name, array in (("w", w), ("b", WEIGHTS["b"]), ("v", v)):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(proto, model)
+    found = json.loads(graphopt(model, "--data", data, "--no-verify", "--json").stdout)
+    assert found["modes"] == {"float": 1, "int8": 1}
+    assert any("3 of 64 output channels are all zero" in line for line in found["warnings"])
+    assert any("its weight has NaN or infinities in it; it is left" in line for line in found["warnings"])
+    graphopt(model, "--weights-only", "int8", "--no-verify", "-o", model.with_name("w.onnx"))
+    assert types(model.with_name("w.onnx")).count("DequantizeLinear") == 1
+
+
+def test_where_nothing_can_be_written(model: Path, data: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "lost"
+    for options in (["-o", lost / "out.onnx"], ["--table", lost / "q.json"], ["--report", lost / "r.json"]):
+        done = graphopt(model, "--data", data, *options, code=5)
+        assert "there is no folder" in lines_of(done)
+    (tmp_path / "q.npz").mkdir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["calib", "model.onnx", "q.npz"]
+
+
+KILLED = """
+import os, signal, sys
+from graphopt.quantization import checkpoint
+from graphopt.quantizer import quantize
+checkpoint._SHARE = float("inf")
+checkpoint.Checkpoint.__init__.__kwdefaults__["seconds"] = 0
+def progress(what):
+    if what.startswith("calibrate: 3"):
+        os.kill(os.getpid(), signal.SIGKILL)
+quantize(sys.argv[1], data=sys.argv[2], state=sys.argv[3], verify=False, progress=progress)
+"""
+
+
+def test_it_goes_on_where_it_was_killed(model: Path, data: Path, tmp_path: Path) -> None:
+    whole, table = tmp_path / "whole.json", tmp_path / "q.json"
+    graphopt(model, "--data", data, "--table", whole, "-o", tmp_path / "whole.onnx", "--no-verify")
+    state = tmp_path / "q.json.calibration"
+    killed = subprocess.run([sys.executable, "-c", KILLED, model, data, state], check=False)
+    assert killed.returncode < 0 and state.exists()
+    left = state.read_bytes()
+    graphopt(model, "--data", data, "--table", table, "-o", tmp_path / "out.onnx", "--no-verify")
+    assert not state.exists()
+    assert table.read_bytes() == whole.read_bytes()
+    assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    # Other samples than those of the run that was killed.
+    state.write_bytes(left)
+    np.savez(data / "1.npz", x=np.ones((2, 64), np.float32))
+    done = graphopt(model, "--data", data, "--table", table, "--no-verify", code=2)
+    assert "is of a run over other samples" in lines_of(done)
+    graphopt(model, "--data", data, "--table", table, "--no-verify", "--fresh")
+    assert not state.exists() and table.read_bytes() != whole.read_bytes()
+
+
 def test_nothing_to_quantize(tmp_path: Path) -> None:
     path = tmp_path / "plain.onnx"
     onnx.save(

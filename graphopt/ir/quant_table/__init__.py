@@ -20,7 +20,7 @@ from graphopt.ir.quant_table.plans import (
     TensorPlan,
 )
 from graphopt.ir.quant_table.reading import read
-from graphopt.ir.quant_table.writing import LONGEST, as_json, write
+from graphopt.ir.quant_table.writing import LONGEST, as_json, staged, write
 
 __all__ = [
     "LONGEST",
@@ -37,5 +37,6 @@ __all__ = [
     "check_fit",
     "read",
     "schema",
+    "staged",
     "write",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +18,7 @@ from graphopt.ir.quant_table.checking import Json, check
 from graphopt.ir.quant_table.plans import OperatorPlan, QuantTable, Scaling, TensorPlan
 from graphopt.ir.replacing import Replacement
 
-__all__ = ["LONGEST", "MARK", "VERSION", "as_json", "beside", "write"]
+__all__ = ["LONGEST", "MARK", "VERSION", "as_json", "beside", "staged", "write"]
 
 Array = npt.NDArray[np.generic]
 
@@ -57,18 +59,40 @@ def write(table: QuantTable, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: It can't be written.
     """
+    with staged(table, path) as commit:
+        commit()
+
+
+@contextmanager
+def staged(table: QuantTable, path: str | os.PathLike[str]) -> Iterator[Callable[[], None]]:
+    """Write a table under temporary names; it appears when what this gives is called, or not at all.
+
+    Raises:
+        OutputError: It can't be written.
+    """
     target = os.fspath(path)
     found, arrays = as_json(table)
     check(found, target)
-    try:
-        with Replacement() as replacement:
+    with Replacement() as files:
+        with _writing(target):
             if arrays:
                 buffer = io.BytesIO()
                 np.savez(buffer, **cast(dict[str, npt.ArrayLike], arrays))  # type: ignore[arg-type]
-                _write_all(replacement.create(str(beside(target))), buffer.getvalue())
+                _write_all(files.create(str(beside(target))), buffer.getvalue())
             text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-            _write_all(replacement.create(target), text.encode())
-            replacement.commit()
+            _write_all(files.create(target), text.encode())
+
+        def commit() -> None:
+            with _writing(target):
+                files.commit()
+
+        yield commit
+
+
+@contextmanager
+def _writing(target: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(f"{target}: can't be written: {error.strerror or error}") from error
 

@@ -297,10 +297,10 @@ def test_what_does_not_fit_the_model(
 def test_scalings_and_corrections_of_nothing() -> None:
     plain = table({}, {})
     for given, message in (
-        (replace(plain, scalings={"no": Scaling(0, np.ones(1, np.float32))}), "names constant 'no'"),
+        (replace(plain, scalings={"no": (Scaling(0, np.ones(1, np.float32)),)}), "names constant 'no'"),
         (replace(plain, corrections={"no": np.ones(1, np.float32)}), "names operator 'no'"),
-        (replace(plain, scalings={"w": Scaling(0, np.ones(3, np.float32))}), "3 factors do not fit"),
-        (replace(plain, scalings={"x": Scaling(0, np.ones(3, np.float32))}), "no constant of floats"),
+        (replace(plain, scalings={"w": (Scaling(0, np.ones(3, np.float32)),)}), "3 factors do not fit"),
+        (replace(plain, scalings={"x": (Scaling(0, np.ones(3, np.float32)),)}), "no constant of floats"),
     ):
         with pytest.raises(UsageError, match=message):
             applied(model(MATMUL, w=W), given)
