@@ -162,19 +162,21 @@ def _grid(name: str, entry: Entry, arrays: _Arrays) -> Grid:
     elif (scale.ndim != 1 and not block_size) or not scale.ndim:
         raise wrong("an axis needs a list of scales, one for each position; blocks one list an axis")
     given = arrays.numbers(f"tensor {name!r}", entry.get("zero_point", 0))
-    zero = np.broadcast_to(given.reshape(()), scale.shape) if given.size == 1 else given
+    zero: Integers = given.astype(np.int64)
+    if zero.size == 1:
+        zero = np.broadcast_to(zero.reshape(()), scale.shape)
     low, high = limits_of(dtype, bits=bits)
     if zero.shape != scale.shape or ((zero < low) | (zero > high)).any():
         raise wrong("its zero point does not fit its scale or type")
-    plain: Integers = zero.astype(np.int64)
-    return Grid(dtype, scale, plain.astype(dtype.numpy()), axis, block_size, narrow, bits)
+    return Grid(dtype, scale, zero.astype(dtype.numpy()), axis, block_size, narrow, bits)
 
 
 def _codes(name: str, grid: Grid, given: Array) -> Array:
     low, high = limits_of(grid.dtype, narrow=grid.narrow, bits=grid.bits)
-    if given.dtype.kind not in "iu" or ((given < low) | (given > high)).any():
+    wide: Integers = given.astype(np.int64)
+    if given.dtype.kind not in "iu" or ((wide < low) | (wide > high)).any():
         raise UsageError(f"quant table: tensor {name!r}: its codes must be integers from {low} to {high}")
-    found: Array = given.astype(grid.dtype.numpy())
+    found: Array = wide.astype(grid.dtype.numpy())
     return found
 
 
