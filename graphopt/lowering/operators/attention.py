@@ -82,6 +82,17 @@ def _grown(build: Builder, node: ir.Node, past: ir.Value | None, new: Heads, out
     return Heads(made, dims)
 
 
+def _with_cache(
+    build: Builder, node: ir.Node, pasts: tuple[ir.Value | None, ir.Value | None], news: tuple[Heads, Heads]
+) -> tuple[Heads, Heads, Dim] | None:
+    """Keys and values behind those of the cache, and how many it holds; None where its dims don't tell."""
+    keys, values = (_grown(build, node, pasts[i], news[i], i + 1) for i in (0, 1))
+    if keys is None or values is None:
+        return None
+    old = None if pasts[0] is None else build.dims(pasts[0])
+    return keys, values, 0 if old is None else old[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Operands:
     """Registers of a call; mask, lengths and scores may be ABSENT."""
@@ -130,13 +141,10 @@ def attention(build: Builder, node: ir.Node) -> NotLowered | None:
     k, v = _heads(build, key, groups), _heads(build, value, groups)
     if q is None or k is None or v is None:
         return NotLowered("dims that are not known")
-    past: Dim = 0
-    if past_key is not None:
-        dims = build.dims(past_key)
-        past = dims[2] if dims is not None and len(dims) == 4 else 0
-    k, v = _grown(build, node, past_key, k, 1), _grown(build, node, past_value, v, 2)
-    if k is None or v is None:
+    grown = _with_cache(build, node, (past_key, past_value), (k, v))
+    if grown is None:
         return NotLowered("dims of the cache that are not known")
+    k, v, past = grown
     right = attribute_int(node, "right_window_size", -1)
     options = Options(
         left=attribute_int(node, "left_window_size", -1),
@@ -166,13 +174,10 @@ def multi_head_attention(build: Builder, node: ir.Node) -> NotLowered | None:
     q, k, v = (_heads(build, x, heads) for x in (query, key, value))
     if q is None or k is None or v is None or build.rank(query) != 3:
         return NotLowered("dims that are not known")
-    past: Dim = 0
-    if past_key is not None:
-        dims = build.dims(past_key)
-        past = dims[2] if dims is not None and len(dims) == 4 else 0
-    k, v = _grown(build, node, past_key, k, 1), _grown(build, node, past_value, v, 2)
-    if k is None or v is None:
+    grown = _with_cache(build, node, (past_key, past_value), (k, v))
+    if grown is None:
         return NotLowered("dims of the cache that are not known")
+    k, v, past = grown
     scale = attribute_float(node, "scale", 0.0)
     options = Options(past=past, scale=scale or math.nan)
     if attribute_int(node, "unidirectional", 0):

@@ -198,10 +198,7 @@ def expand(build: Builder, node: ir.Node) -> NotLowered | None:
     wide = None if region is None or dims is None else region.expanded(dims)
     if wide is not None and bind(build, node.outputs[0], wide):
         return None
-    operands = [source]
-    if region is None or dims is None or not all(map(build.is_defined, dims)):
-        operands.append(build.register(node.inputs[1]))
-    build.emit("expand", operands, [build.output(node)])
+    _emit_sized(build, node, source, region)
     return None
 
 
@@ -216,11 +213,16 @@ def tile(build: Builder, node: ir.Node) -> NotLowered | None:
         wide = region.expanded(dims)
         if wide is not None and bind(build, node.outputs[0], wide):
             return None
-    operands = [source]
-    if region is None or dims is None or not all(map(build.is_defined, dims)):
-        operands.append(build.register(node.inputs[1]))
-    build.emit("tile", operands, [build.output(node)])
+    _emit_sized(build, node, source, region)
     return None
+
+
+def _emit_sized(build: Builder, node: ir.Node, source: int, region: Region | None) -> None:
+    """The kernel; it reads sizes from the second input where a run can't tell them before."""
+    dims = build.dims(node.outputs[0])
+    is_told = region is not None and dims is not None and all(map(build.is_defined, dims))
+    operands = [source] if is_told else [source, build.register(node.inputs[1])]
+    build.emit(node.op_type.lower(), operands, [build.output(node)])
 
 
 @lowers("Concat")
