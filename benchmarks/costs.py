@@ -38,6 +38,7 @@ from benchmarks.cost_cases import CASES, STAND_INS, Case, Sizes
 from benchmarks.cost_fits import Cost, Point, fitted
 from benchmarks.cost_loops import loop_cost
 from benchmarks.cost_rows import kernel_rows, standard_rows
+from benchmarks.sessions import session
 from graphopt.ir.inference import Facts
 from graphopt.ir.opset import propagate
 from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, define_fully_connected
@@ -255,12 +256,8 @@ class Stopwatch:
 
 def least(model: onnx.ModelProto, feeds: Feeds) -> float:
     """CPU time of a run in ns that one in ten stays below, its output written where it was before."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    binding = session.io_binding()
+    loaded = session(model, "ORT_DISABLE_ALL")
+    binding = loaded.io_binding()
     for name, array in feeds.items():
         binding.bind_cpu_input(name, array)
     last = feeds[model.graph.node[-1].input[0]]
@@ -269,7 +266,7 @@ def least(model: onnx.ModelProto, feeds: Feeds) -> float:
     end = time.perf_counter() + SECONDS
     while len(times) < FEWEST_ROUNDS or (len(times) < MOST_ROUNDS and time.perf_counter() < end):
         start = time.thread_time_ns()
-        session.run_with_iobinding(binding)
+        loaded.run_with_iobinding(binding)
         times.append(time.thread_time_ns() - start)
     # Not the least: on a virtual machine the clock of a thread now and then misses a part.
     return float(sorted(times)[len(times) // 10])

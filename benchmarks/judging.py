@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from benchmarks.counting import contents, dims_kept
 from benchmarks.recipes import Recipe
+from benchmarks.sessions import session
 
 # By element type: relative to the value, and relative to the output's largest value. Rounding in a sum
 # of thousands of terms reaches 1e-5 of the largest value in float32 and 1e-2 in float16.
@@ -59,15 +59,6 @@ class Judgement:
         return self.loads and self.equal and self.dynamic
 
 
-def session(path: Path, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:
-    """A single-threaded session."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = level
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def judge(original: Path, result: Path, recipe: Recipe) -> Judgement:
     """Compare a result with its original."""
     found = contents(result)
@@ -92,11 +83,10 @@ def judge(original: Path, result: Path, recipe: Recipe) -> Judgement:
 
 def _compare(original: Path, result: Path, recipe: Recipe) -> tuple[bool, float, str]:
     """(loads, largest error, why not equal)."""
-    off = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    reference = session(original, off)
+    reference = session(original, "ORT_DISABLE_ALL")
     names = [o.name for o in reference.get_outputs()]
     try:
-        candidate = session(result, off)
+        candidate = session(result, "ORT_DISABLE_ALL")
     except Exception as error:
         return False, float("inf"), _first_line(error)
     largest, why = 0.0, ""

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 import onnx.helper as oh
-import onnxruntime as ort
 
+from benchmarks.sessions import session
 from graphopt.runtime import InferenceSession
 
 LENGTH = 8
@@ -62,9 +62,7 @@ def times(runs: Sequence[Callable[[], object]], rounds: int, work: float) -> lis
 def row(m: int, k: int, n: int, precisions: Sequence[str], rounds: int) -> str:
     """One line of the table."""
     model = chain(k, n)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    peer = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    peer = session(model)
     own = [InferenceSession(model, precision=p, optimize=False) for p in precisions]  # type: ignore[arg-type]
     feeds = {"x0": np.random.default_rng(1).standard_normal((m, k), dtype=np.float32)}
     runs: list[Callable[[], object]] = [lambda s=s: s.run(None, feeds) for s in (peer, *own)]  # type: ignore[misc]

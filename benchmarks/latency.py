@@ -18,10 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import onnxruntime as ort
-
-from benchmarks.judging import session
 from benchmarks.recipes import Recipe
+from benchmarks.sessions import session
 
 SECONDS = 4.0
 FEWEST, MOST = 12, 400
@@ -53,10 +51,9 @@ def measure(original: Path, result: Path, recipe: Recipe, seconds: float = SECON
     """Time both at the last size of the recipe, for about `seconds`."""
     size = recipe.sizes[-1]
     feeds = recipe.feeds(size, seed=2)
-    level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     runs = []
     for path in (original, result):
-        loaded = session(path, level)
+        loaded = session(path)
         runs.append(lambda loaded=loaded: loaded.run(None, feeds))
         for _ in range(3):
             runs[-1]()

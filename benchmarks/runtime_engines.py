@@ -25,14 +25,10 @@ def ours(path: Path, precision: str = "f32", threads: int = 1, optimize: bool = 
 
 def onnxruntime(path: Path, threads: int = 1) -> Engine:
     """onnxruntime with all its optimizations."""
-    import onnxruntime as ort
+    from benchmarks.sessions import session
 
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda feeds: session.run(None, feeds)
+    loaded = session(path, threads=threads)
+    return lambda feeds: loaded.run(None, feeds)
 
 
 def onnxruntime_int8(path: Path) -> Engine:

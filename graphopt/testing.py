@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from graphopt import targets
 from graphopt.ir import constants, verifier
+from graphopt.ir.evaluate.plain import plain_session
 from graphopt.ir.graphs import bodies
 from graphopt.rewriting import Driver, Editor, Trace
 from graphopt.rewriting import pipeline as pipelines
@@ -161,14 +162,7 @@ def run_pass(
 
 def run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Outputs of a model in onnxruntime with optimizations off."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    proto = ir.to_proto(model).SerializeToString()
-    session = ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, dict(feeds)))
+    return list(plain_session(ir.to_proto(model)).run(None, dict(feeds)))
 
 
 def random_feeds(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 
 from graphopt import optimize
 from graphopt.errors import ModelError
+from graphopt.ir.evaluate.plain import plain_session
 from tests.conformance.cases import Case, every_case, is_random, read
 
 PARTS = 12
@@ -24,14 +24,6 @@ REFUSED = ("a map", "sparse", "opset", "training")
 
 class NotRunnable(Exception):
     """The case says nothing of graphopt: it is refused, or onnxruntime can't run it as it stands."""
-
-
-def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def assert_agree(name: str, expected: object, found: object, rtol: float, atol: float) -> None:
@@ -56,13 +48,13 @@ def assert_agree(name: str, expected: object, found: object, rtol: float, atol: 
 def check(case: Case) -> None:
     """Raises where the case answers otherwise once it is optimized; NotRunnable where nothing can be said."""
     try:
-        before = session(case.model)
+        before = plain_session(case.model)
         answers = [before.run(None, feeds) for feeds in case.feeds]
     except Exception as error:
         raise NotRunnable(str(error)) from error
     changed = optimized(case.model)
     assert [v.name for v in changed.graph.output] == [v.name for v in case.model.graph.output]
-    after = session(changed)
+    after = plain_session(changed)
     for feeds, expected in zip(case.feeds, answers, strict=True):
         found = after.run(None, feeds)
         for value, a, b in zip(case.model.graph.output, expected, found, strict=True):

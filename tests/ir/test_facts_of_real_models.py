@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.recipes import Recipe
 from graphopt.ir.dims import Dim, Expr, Kind, high, low, substitute
+from graphopt.ir.evaluate.plain import plain_session
 from graphopt.ir.fact import Ratio
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts, TensorFact
@@ -93,19 +94,11 @@ def check_model(path: Path, recipe: Recipe) -> None:
 
 
 def session_with_all_outputs(path: Path):
-    import onnxruntime
-
     proto = onnx.load(path)
     known = {output.name for output in proto.graph.output}
     made = [name for node in proto.graph.node for name in node.output if name and name not in known]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return plain_session(proto)
 
 
 def symbol_of(dim: Dim) -> str | None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, defs, helper, numpy_helper
 
 from benchmarks.recipes import Recipe
 from graphopt.errors import ModelError
+from graphopt.ir.evaluate.plain import plain_session
 from graphopt.ir.load import from_proto, load
 from graphopt.ir.opset_conversion import can_convert, convert
 from graphopt.ir.opset_steps import STEPS
@@ -221,14 +222,7 @@ CASES = [
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    outputs: list[np.ndarray] = session.run(None, feeds)
+    outputs: list[np.ndarray] = plain_session(model).run(None, feeds)
     return outputs
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
+from graphopt.ir.evaluate.plain import plain_session
 from graphopt.ir.load import from_proto
 from graphopt.lowering.lower import lower
 from graphopt.lowering.program import Instruction, Module, Program
@@ -33,19 +33,10 @@ def instructions(of: Program | Module, kernel: str = "") -> list[Instruction]:
     return [i for m in main.walk() for i in m.instructions if kernel in ("", i.kernel)]
 
 
-def oracle(model: onnx.ModelProto) -> ort.InferenceSession:
-    """onnxruntime without optimizations."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def assert_same(model: onnx.ModelProto | str, *feeds: Feeds, rtol: float = 2e-6, atol: float = 1e-6) -> None:
     """One session answers all feeds, one after the other, as onnxruntime does."""
     made = parsed(model) if isinstance(model, str) else model
-    ours, theirs = InferenceSession(made, optimize=False), oracle(made)
+    ours, theirs = InferenceSession(made, optimize=False), plain_session(made)
     for given in feeds:
         for output, a, b in zip(
             made.graph.output, theirs.run(None, given), ours.run(None, given), strict=True

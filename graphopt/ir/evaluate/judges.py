@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.evaluate.call import Array, Call
+from graphopt.ir.evaluate.plain import plain_options
 
 if TYPE_CHECKING:
     import onnx
@@ -32,10 +33,7 @@ def by_onnxruntime(call: Call, opset: Mapping[str, int]) -> list[Array] | None:
 
     fed = _large_inputs(call)
     model = _model_of(call, opset, fed)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options = plain_options()
     options.use_deterministic_compute = True
     providers = ["CPUExecutionProvider"]
     try:

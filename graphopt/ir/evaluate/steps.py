@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from graphopt.ir import constants
 from graphopt.ir.evaluate.call import Array
+from graphopt.ir.evaluate.plain import plain_session
 
 _IR_VERSION = 10
 
@@ -31,7 +32,6 @@ def evaluate_steps(
         The results in order; None where onnxruntime can't compute them.
     """
     import onnx
-    import onnxruntime
 
     graph = onnx.GraphProto(name="steps", node=[ir.serde.serialize_node(node) for node in nodes])
     for value, array in feeds[0].items():
@@ -45,14 +45,8 @@ def evaluate_steps(
             graph.initializer.append(ir.serde.serialize_tensor(ir.tensor(tensor.numpy(), name=value.name)))
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opset.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=_IR_VERSION)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = plain_session(model)
         named = ({str(value.name): array for value, array in feed.items()} for feed in feeds)
         return [np.asarray(session.run(None, feed)[0]) for feed in named]
     except Exception:

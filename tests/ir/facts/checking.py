@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, high, low, substitute
+from graphopt.ir.evaluate.plain import plain_session
 from graphopt.ir.fact import TensorFact
 from graphopt.ir.facts import lookup
 from graphopt.ir.facts.registry import InferenceContext
@@ -96,15 +97,7 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], judge: str) -> 
         from onnx.reference import ReferenceEvaluator
 
         return ReferenceEvaluator(model).run(None, dict(feeds))
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    providers = ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
-    return session.run(None, dict(feeds))
+    return plain_session(model).run(None, dict(feeds))
 
 
 def facts_of(model: onnx.ModelProto) -> tuple[Facts, ir.Node]:
