@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/norm_rows.h"
+#include "ops/norm_vectors.h"
 
 namespace graphopt {
 namespace {
@@ -53,51 +53,18 @@ const C* expanded(const Factor& f, Tensor* const* t, Worker& w) {
   return all;
 }
 
-// Sum of f(vector, lanes that count) over a row.
-template <class T, class F>
-GRAPHOPT_INLINE float sum_over(const T* x, int64_t n, const F& f) {
-  vf s[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
-    for (int k = 0; k < 4; ++k) s[k] += f(load(x + i + k * kLanes));
-  for (; i + kLanes <= n; i += kLanes) s[0] += f(load(x + i));
-  if (const int rest = static_cast<int>(n - i)) s[1] += first_lanes(f(load_first(x + i, rest)), rest, vf{});
-  return sum_of((s[0] + s[1]) + (s[2] + s[3]));
-}
-
-template <class T>
-GRAPHOPT_INLINE vf load_some(const T* p, int n) {
-  return n == kLanes ? load(p) : load_first(p, n % kLanes);
-}
-
-// y = (x - mean) * inverse * scale + bias.
-template <class T, bool kScale, bool kBias>
-void finish_row(const T* x, T* y, int64_t n, float mean, float inverse, const float* scale, const float* bias) {
-  const vf m = broadcast(mean), r = broadcast(inverse);
-  const auto value = [&](vf v, int64_t i, int lanes) {
-    v = (v - m) * (kScale ? r * load_some(scale + i, lanes) : r);
-    return kBias ? v + load_some(bias + i, lanes) : v;
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(y + i, value(load(x + i), i, kLanes));
-  if (const int rest = static_cast<int>(n - i)) store_first(y + i, value(load_first(x + i, rest), i, rest), rest);
-}
-
 struct Moments {
   double mean, inverse;
 };
 
 template <class T>
 Moments normalize_row(const T* x, T* y, int64_t n, const Params& p, const float* scale, const float* bias) {
-  const float mean = p.centred ? sum_over(x, n, [](vf v) { return v; }) / static_cast<float>(n) : 0;
-  const vf m = broadcast(mean);
-  const float square = sum_over(x, n, [m](vf v) { return (v - m) * (v - m); }) / static_cast<float>(n);
-  const float inverse = 1.0f / std::sqrt(square + static_cast<float>(p.epsilon));
-  if (scale && bias) finish_row<T, true, true>(x, y, n, mean, inverse, scale, bias);
-  else if (scale) finish_row<T, true, false>(x, y, n, mean, inverse, scale, bias);
-  else if (bias) finish_row<T, false, true>(x, y, n, mean, inverse, scale, bias);
-  else finish_row<T, false, false>(x, y, n, mean, inverse, scale, bias);
-  return {mean, inverse};
+  const RowMoments of = moments_of(x, n, p.centred, static_cast<float>(p.epsilon));
+  normalized(x, n, of, scale, bias, [y](int64_t i, vf v, int lanes) {
+    if (lanes == kLanes) store(y + i, v);
+    else store_first(y + i, v, lanes);
+  });
+  return {of.mean, of.inverse};
 }
 
 template <>

@@ -3,10 +3,11 @@
 //   (A - a_zero[row]) * (B - b_zero[column]) * a_scale[row] * b_scale[column] + bias, activation, residual    -> f32
 //   (A - a_zero[row]) * (B - b_zero[column])                                                                  -> s32
 //   the same, times scales / y_scale, rounded half to even, + y_zero, saturated                               -> u8, s8
-//   what would be f32, divided by y_scale, rounded half to even, + y_zero, saturated (flag 8)                  -> u8, s8
+//   what would be f32, divided by a number, rounded half to even, + a zero point, saturated (flag 8)           -> u8, s8
 //
 // Operands: A, packed B, bias [N], residual, a_scale, a_zero (one, or one a row), b_scale, b_zero (one, or one a column),
-// y_scale, y_zero; all but A and B may be absent. Ints: K, N, activation, flags, whether B is unsigned. Floats as `gemm`.
+// y_scale, y_zero; all but A and B may be absent. Ints: K, N, activation, flags, whether B is unsigned; with flag 8 the
+// zero point. Floats as `gemm`: alpha, the activation's parameters, beta; with flag 8 what is divided by.
 //
 // Loop order as `gemm`. Signed A becomes unsigned in a copy. Zero points are taken out of the sums in the end of a
 // tile, by the sums of B's columns, which are packed, and of A's rows, where B has zero points.
@@ -30,6 +31,7 @@ struct ByteGemm {
   bool a_signed, b_unsigned, splits_rows;
   bool row_scales, row_zeros, column_scales, column_zeros;  // one each; else one for all
   bool quantizes;  // the end
+  ByteRounding rounding;
 };
 
 // What a run knows once.
@@ -94,11 +96,7 @@ void run_block(const Call& call, int64_t batch, int64_t first, int64_t last, int
   if (g.end.has_residual) data.residual = call.in[kResidual]->data + at.residual * size_of(g.end.residual_dtype);
   if (g.column_scales) data.scale = call.in[kScaleB]->as<float>();
   else data.factor = scale_at(call.in[kScaleB], 0);
-  ByteRounding rounding;
-  if (g.quantizes) {
-    rounding = byte_rounding(scale_at(call.in[kScaleY], 0), integer_at(call.in[kZeroY], 0), g.end.dtype == DType::kInt8);
-    data.rounding = &rounding;
-  }
+  if (g.quantizes) data.rounding = &g.rounding;
   PanelEnds ends(g.end, data);
   const bool floats = g.end.dtype == DType::kFloat || g.quantizes;
   const char* packed = call.in[kB]->data;
@@ -174,7 +172,7 @@ bool has_many(const Bind& b, Operand which, int64_t n, bool is_float) {
 }
 
 Run prepare(Bind& b) {
-  if (b.n_in != 10 || b.n_ints != 5) b.host->fail("a product of bytes takes 10 operands and 5 numbers");
+  if (b.n_in != 10 || b.n_ints < 5) b.host->fail("a product of bytes takes 10 operands and 5 numbers");
   const Tensor &a = *b.in[kA], &c = *b.out[0];
   auto& g = b.make<ByteGemm>();
   const int64_t depth = b.ints[0], columns = b.ints[1];
@@ -201,7 +199,11 @@ Run prepare(Bind& b) {
   g.end = make_end(b, columns, b.ints[2], b.ints[3]);
   g.end.residual_row = g.extent.rows.residual;
   g.quantizes = (b.ints[3] & kQuantizesEnd) != 0;
-  if (g.quantizes && c.dtype != DType::kUint8 && c.dtype != DType::kInt8) b.host->fail("a product of element type %d is not quantized", static_cast<int>(c.dtype));
+  if (g.quantizes) {
+    const bool is_byte = c.dtype == DType::kUint8 || c.dtype == DType::kInt8;
+    if (!is_byte || b.n_ints != 6 || b.n_floats != 5) b.host->fail("a product is not quantized to element type %d", static_cast<int>(c.dtype));
+    g.rounding = byte_rounding(static_cast<float>(b.floats[4]), static_cast<int32_t>(b.ints[5]), c.dtype == DType::kInt8);
+  }
   g.a_signed = a.dtype == DType::kInt8;
   g.b_unsigned = b.ints[4] != 0;
   const int64_t rows = g.extent.rows.size;

@@ -37,7 +37,7 @@ struct ByteEnd {
   int32_t* raw;  // not null: 32-bit results go here, kPanel a row, and no floats are made
 };
 
-// A flag of gemm.u8s8: bytes are made of what the end gives (bias, activation, residual), divided by the result's scale.
+// A flag of gemm.u8s8: bytes are made of what the end gives (bias, activation, residual).
 constexpr int64_t kQuantizesEnd = 8;
 
 // Bytes of 32-bit results as QLinearMatMul has them: rounded half to even, saturated.

@@ -1,11 +1,8 @@
-// `quantize_rows`: floats to unsigned bytes, with a scale and a zero point for each row.
-//
-//   scale = (max(x, 0) - min(x, 0)) / 255, zero = round(-min / scale), y = saturate(round(x / scale) + zero)
+// `quantize_rows`: floats to unsigned bytes, with a scale and a zero point for each row (quantized_rows.h).
 //
 // Two passes over a row, the second from L1.
-#include <cmath>
-
 #include "ops/gemm_packed.h"
+#include "ops/quantized_rows.h"
 #include "ops/registry.h"
 
 namespace graphopt {
@@ -16,39 +13,19 @@ struct Rows {
   int64_t columns;
 };
 
-// Adding 1.5 * 2^23 rounds half to even and leaves the integer in the low bits.
-constexpr float kRound = 12582912.0f;
-
 void quantize_row(const float* x, int64_t columns, uint8_t* y, float* scale, int32_t* zero) {
-  vf low{}, high{};
+  vf low[2] = {}, high[2] = {};
   int64_t j = 0;
-  for (; j + kLanes <= columns; j += kLanes) low = min(low, load(x + j)), high = max(high, load(x + j));
-  const int tail = static_cast<int>(columns - j);
-  if (tail > 0) low = min(low, load_first(x + j, tail)), high = max(high, load_first(x + j, tail));
-  const float least = min_of(low), range = max_of(high) - least;
-  // A range below the smallest normal number has no inverse; it quantizes to zeros.
-  const float step = range > 3e-36f ? range / 255.0f : 1.0f, inverse = 1.0f / step;
-  const float offset = std::nearbyint(-least * inverse);
-  *scale = step;
-  *zero = static_cast<int32_t>(offset);
-  const auto bytes = [&](vf v) {
-    const vf shifted = v * inverse + kRound;
-    const vi integers = (vi)shifted - broadcast_bits(0x4b400000) + static_cast<int32_t>(offset);
-    const vi positive = integers < 0 ? vi{} : integers;
-    return positive > 255 ? broadcast_bits(255) : positive;
-  };
-  for (j = 0; j + kLanes <= columns; j += kLanes) {
-    const vi v = bytes(load(x + j));
-#if defined(__AVX512F__)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + j), _mm512_cvtepi32_epi8((__m512i)v));
-#else
-    for (int lane = 0; lane < kLanes; ++lane) y[j + lane] = static_cast<uint8_t>(v[lane]);
-#endif
-  }
-  if (tail > 0) {
-    const vi v = bytes(load_first(x + j, tail));
-    for (int lane = 0; lane < tail; ++lane) y[j + lane] = static_cast<uint8_t>(v[lane]);
-  }
+  for (; j + 2 * kLanes <= columns; j += 2 * kLanes)
+    for (int k = 0; k < 2; ++k) {
+      const vf v = load(x + j + k * kLanes);
+      low[k] = min(low[k], v), high[k] = max(high[k], v);
+    }
+  for (; j + kLanes <= columns; j += kLanes) low[0] = min(low[0], load(x + j)), high[0] = max(high[0], load(x + j));
+  if (const int rest = static_cast<int>(columns - j)) low[0] = min(low[0], load_first(x + j, rest)), high[0] = max(high[0], load_first(x + j, rest));
+  const RowScale s = row_scale(min_of(min(low[0], low[1])), max_of(max(high[0], high[1])));
+  quantize_row(s, x, columns, y);
+  *scale = s.step, *zero = s.zero;
 }
 
 void run(const Instr& i, Worker& worker) {

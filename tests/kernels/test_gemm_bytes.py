@@ -155,3 +155,74 @@ def test_rows_are_quantized() -> None:
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ExecutionError, match=r"operand 4 .* 2 values .* for 3"):
         product(integers("uint8", 3, 4), integers("int8", 4, 5), "float32", a_scale=np.ones(2, np.float32))
+
+
+def ended(
+    a: Array,
+    b: Array,
+    step: np.float32,
+    zero: int,
+    out: str = "uint8",
+    residual: Array | None = None,
+    activation: int = 0,
+    threads: int = 1,
+) -> tuple[Array, Array]:
+    """What the product with bias, residual and activation is as floats, and as bytes."""
+    k, n = b.shape
+    rng = np.random.default_rng(3)
+    packed = _engine.pack("gemm.u8s8", [(b, NUMBERS["int8"])], [0])
+    given = [a, packed, rng.standard_normal(n, dtype=np.float32), residual]
+    given += [np.array([0.004], np.float32), np.array([97], np.int32), rng.random(n, dtype=np.float32)]
+    inputs = [None if x is None else (x, NUMBERS[str(x.dtype)]) for x in [*given, None, None, None]]
+    made = []
+    for flag, dtype, ints, floats in ((1, "float32", [], []), (9, out, [zero], [float(step)])):
+        outputs = [(NUMBERS[dtype], [a.shape[0], n], None)]
+        ints = [k, n, activation, flag, 0, *ints]
+        made += _engine.call_kernel(
+            "gemm.u8s8", inputs, outputs, ints, [1.0, 0.0, 0.0, 1.0, *floats], b"", threads, 1
+        )
+    return made[0], made[1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("out", ["uint8", "int8"])
+@pytest.mark.parametrize("activation", [0, 1, 6])
+def test_the_end_quantized(out: str, activation: int, threads: int) -> None:
+    info = np.iinfo(out)
+    for m in (0, 1, 11, 30):
+        for k, n in ((33, 16), (64, 41), (7, 96)):
+            a, b = integers("uint8", m, k), integers("int8", k, n, seed=1)
+            residual = np.random.default_rng(2).standard_normal((m, n), dtype=np.float32) if n > 16 else None
+            zero = info.max // 2
+            floats, codes = ended(a, b, np.float32(0.173), zero, out, residual, activation, threads)
+            wanted = np.clip(np.rint(floats / np.float32(0.173)) + zero, info.min, info.max)
+            np.testing.assert_array_equal(codes, wanted.astype(out))
+
+
+@given(
+    st.floats(-20, 8).map(lambda e: np.float32(2.0**e))
+    | st.integers(0, 1 << 23).map(lambda i: np.float32(1 + i * 2.0**-23)),
+    st.integers(0, 255),
+    st.integers(-4, 4),
+)
+def test_quotients_are_those_of_a_division(step: np.float32, zero: int, apart: int) -> None:
+    """Numbers around the halves between codes, `apart` floats from them, come in as a residual."""
+    halves = (np.arange(-256, 256) + 0.5).astype(np.float32) * step
+    x = halves.view(np.int32) + apart
+    x = np.concatenate([x.view(np.float32), [np.inf, -np.inf, np.nan, 0.0]]).astype(np.float32)[None]
+    n = x.shape[1]
+    packed = _engine.pack("gemm.u8s8", [(np.zeros((4, n), np.int8), NUMBERS["int8"])], [0])
+    inputs = [(np.zeros((1, 4), np.uint8), 2), packed, None, (x, 1), *[None] * 6]
+    numbers = [1.0, 0.0, 0.0, 1.0, float(step)]
+    (got,) = _engine.call_kernel(
+        "gemm.u8s8",
+        [i if isinstance(i, tuple) or i is None else (i, 2) for i in inputs],
+        [(2, [1, n], None)],
+        [4, n, 0, 9, 0, zero],
+        numbers,
+        b"",
+        1,
+        1,
+    )
+    quotients = np.nan_to_num(np.rint(x / step), nan=-np.inf)
+    np.testing.assert_array_equal(got, np.clip(quotients + zero, 0, 255).astype(np.uint8))

@@ -21,6 +21,8 @@ for _kernel in ("layer_norm", "rms_norm"):
         outputs={0: Layout.ANY},
         in_place=(0,),
     )
+for _kernel in ("layer_norm.bytes", "rms_norm.bytes", "layer_norm.rows", "rms_norm.rows"):
+    declare(_kernel, inputs={0: Layout.ROWS}, outputs={0: Layout.ROWS})
 for _kernel in ("softmax", "log_softmax", "hardmax", "lp_normalize"):
     declare(_kernel, inputs=Layout.ANY, outputs=Layout.ANY, in_place=(0,))
 declare("batch_norm", inputs=Layout.ANY, outputs=Layout.ANY, in_place=(0,))

@@ -7,6 +7,7 @@ from graphopt.lowering.passes.caches import append_in_place
 from graphopt.lowering.passes.dead import remove_dead
 from graphopt.lowering.passes.epilogues import fuse_epilogues
 from graphopt.lowering.passes.layouts import settle_layouts
+from graphopt.lowering.passes.quantization import fuse_quantization
 from graphopt.lowering.passes.repeated import merge_repeated
 from graphopt.lowering.passes.slices import write_in_place
 from graphopt.lowering.passes.unused import drop_unused
@@ -25,6 +26,7 @@ def finish(program: Program) -> None:
         fuse_epilogues(module)
         fuse_elementwise(module)
         fuse_epilogues(module)
+        fuse_quantization(module)
     loops = 0
     for module in modules:
         for instruction in module.instructions:
