@@ -9,6 +9,7 @@ from graphopt.lowering.passes.epilogues import fuse_epilogues
 from graphopt.lowering.passes.layouts import settle_layouts
 from graphopt.lowering.passes.quantization import fuse_quantization
 from graphopt.lowering.passes.repeated import merge_repeated
+from graphopt.lowering.passes.rows import pad_rows
 from graphopt.lowering.passes.slices import write_in_place
 from graphopt.lowering.passes.unused import drop_unused
 from graphopt.lowering.program import Program
@@ -36,5 +37,6 @@ def finish(program: Program) -> None:
     for module in modules:
         settle_layouts(module)
         write_in_place(module)
+        pad_rows(module)
     remove_dead(program.main)
     drop_unused(program)
