@@ -165,6 +165,8 @@ class QuantTable:
     def needed_opset(self) -> int:
         """The first opset that can say what the table asks for."""
         grids = [plan.grid for plan in self.tensors.values()]
+        if not grids:
+            return 1
         return _SINCE_BLOCKS if any(g.block_size or g.dtype in _RECENT for g in grids) else _SINCE_AXIS
 
     def check_model(self, sha256: str) -> None:
