@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute
-from graphopt.ir.dims import Dim, high, low, minimum
+from graphopt.ir.dims import Dim, high, is_nonnegative, minimum
 from graphopt.ir.facts.slicing import cut_bounds
 from graphopt.ir.inference import Facts
 from graphopt.ir.operands import input_of
@@ -60,7 +60,7 @@ def cuts_of(node: ir.Node, facts: Facts, opset: int) -> tuple[Cut, ...] | None:
         if type(step) is not int or step < 1 or type(axis) is not int:
             return None
         axis += len(dims) if axis < 0 else 0
-        cut = cut_bounds(dims[axis], start, end, step, _is_nonnegative)
+        cut = cut_bounds(dims[axis], start, end, step, is_nonnegative)
         if cut is None:
             return None
         if (*cut, step) != (0, dims[axis], 1):
@@ -80,11 +80,6 @@ def _bounds(node: ir.Node, i: int, facts: Facts, opset: int) -> tuple[Dim, ...] 
     if elements is None or any(e is None or isinstance(e, bool | float) for e in elements):
         return None
     return elements  # type: ignore[return-value]
-
-
-def _is_nonnegative(dim: Dim) -> bool:
-    bound = low(dim)
-    return bound is not None and bound >= 0
 
 
 def spelled_start(start: Dim, size: Dim) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
-__all__ = ["bodies", "named_bodies"]
+__all__ = ["bodies", "named_bodies", "nodes_in"]
 
 
 def bodies(node: ir.Node) -> tuple[ir.Graph, ...]:
@@ -27,3 +29,11 @@ def named_bodies(node: ir.Node) -> list[tuple[str, ir.Graph]]:
         elif attr.type is ir.AttributeType.GRAPHS and attr.value is not None:
             found += [(f"{attr.name}{i}", graph) for i, graph in enumerate(attr.value)]
     return found
+
+
+def nodes_in(graph: ir.Graph) -> Iterator[ir.Node]:
+    """The graph's nodes in their order, each followed by those in its bodies."""
+    for node in graph:
+        yield node
+        for body in bodies(node):
+            yield from nodes_in(body)

@@ -20,6 +20,7 @@ from graphopt.errors import ModelError
 from graphopt.ir import protobuf, scopes
 from graphopt.ir.graphs import named_bodies
 from graphopt.ir.save import references
+from graphopt.ir.scopes import defined_values
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -275,8 +276,8 @@ class _Restoration:
         graph.name = old.name
         graph.doc_string = old.doc_string
         graph.metadata_props.update(old.metadata_props)
-        values = {value.name: value for value in _values(old) if value.name}
-        for value in _values(graph):
+        values = {value.name: value for value in defined_values(old) if value.name}
+        for value in defined_values(graph):
             before = values.get(value.name or "")
             if before is not None:
                 _restore_value(value, before)
@@ -337,13 +338,6 @@ def _same_contents(a: ir.TensorProtocol | None, b: ir.TensorProtocol | None) -> 
     if a.dtype == ir.DataType.STRING:
         return bool((a.numpy() == b.numpy()).all())
     return a.tobytes() == b.tobytes()
-
-
-def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
 
 
 def _restore_value(value: ir.Value, old: ir.Value) -> None:

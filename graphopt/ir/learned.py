@@ -7,7 +7,7 @@ run that is legal, so they may be used for all values of the same scope and of t
 
 from __future__ import annotations
 
-from graphopt.ir.dims import Dim, Expr, Kind, broadcast, floordiv, low, maximum, minimum
+from graphopt.ir.dims import Dim, Expr, Kind, broadcast, floordiv, is_nonnegative, maximum, minimum
 from graphopt.ir.dims.expression import Atom, of_atom
 
 __all__ = ["Learned"]
@@ -30,9 +30,9 @@ class Learned:
 
     def is_nonnegative(self, dim: Dim) -> bool:
         """Whether `dim` is proven to be at least 0: by the symbols' ranges, or by one learned expression."""
-        if _at_least_zero(dim):
+        if is_nonnegative(dim):
             return True
-        return any(_at_least_zero(dim - known) for known in self._nonnegative)
+        return any(is_nonnegative(dim - known) for known in self._nonnegative)
 
     def simplified(self, dim: Dim) -> Dim:
         """The expression with MIN and MAX decided where what was learned decides them."""
@@ -80,8 +80,3 @@ class Learned:
 
     def _ordered(self, a: Dim, b: Dim, ascending: bool) -> bool:
         return self.is_nonnegative(b - a if ascending else a - b)
-
-
-def _at_least_zero(dim: Dim) -> bool:
-    bound = low(dim)
-    return bound is not None and bound >= 0

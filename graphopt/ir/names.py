@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import onnx_ir as ir
 
 from graphopt.ir import scopes
@@ -63,3 +65,9 @@ class Names:
         self._next[hint] = number
         self._taken.add(name)
         return name
+
+
+def joined(name: str, op_type: str) -> str:
+    """A name for a new node of this operator in the place of another one; the operator is said once."""
+    said = re.sub(r"_\d+$", "", name)
+    return said if said.endswith(f"/{op_type}") else f"{name}/{op_type}"

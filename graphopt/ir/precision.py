@@ -22,7 +22,7 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir import facts as operator_facts
 from graphopt.ir.attributes import axes_of
-from graphopt.ir.graphs import bodies
+from graphopt.ir.graphs import bodies, nodes_in
 from graphopt.ir.inference import Facts, TensorFact
 from graphopt.ir.schemas import Parameter, Schema, schema
 
@@ -141,7 +141,7 @@ def kept_nodes(
         names: Nodes that stay, by their names.
     """
     opset = model.graph.opset_imports.get("", 1)
-    nodes = list(_nodes(model.graph))
+    nodes = list(nodes_in(model.graph))
     kept = {
         node
         for node in nodes
@@ -155,13 +155,6 @@ def kept_nodes(
         kept |= _spectrum(node)
     # What holds a body has the types of what the body gives.
     return {node for node in kept if not bodies(node)}
-
-
-def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    for node in graph:
-        yield node
-        for body in bodies(node):
-            yield from _nodes(body)
 
 
 def _must_stay(node: ir.Node, facts: Facts, limits: Limits, opset: int) -> bool:

@@ -22,7 +22,7 @@ from graphopt.ir.dims import Dim, exact_quotient, product
 from graphopt.ir.inference import Facts
 from graphopt.ir.relabelling import RELABELLINGS
 
-__all__ = ["MOVEMENTS", "Movement", "depth_to_space", "is_movement_node", "space_to_depth", "then"]
+__all__ = ["MOVEMENTS", "Movement", "cut_at", "depth_to_space", "is_movement_node", "space_to_depth", "then"]
 
 # The operators that a map can stand for.
 MOVEMENTS = (*RELABELLINGS, "Transpose", "DepthToSpace", "SpaceToDepth")
@@ -77,28 +77,17 @@ class Movement:
         """The map followed by a Reshape to `dims`; None where they can't be cut at the same places."""
         sizes, order = self.blocks()
         # Blocks are cut further: a piece is (block, number within the block).
-        pieces: dict[int, list[Dim]] = {block: [] for block in order}
         left = [(block, sizes[block]) for block in reversed(order)]
-        taken: list[list[tuple[int, int]]] = []
-        for dim in dims:
-            need, group = dim, list[tuple[int, int]]()
-            while need != 1:
-                if not left:
-                    return None
-                block, size = left.pop()
-                rest = exact_quotient(need, size)
-                if rest is None:
-                    behind = exact_quotient(size, need)
-                    if behind is None:
-                        return None
-                    left.append((block, behind))
-                    size, rest = need, 1
-                group.append((block, len(pieces[block])))
-                pieces[block].append(size)
-                need = rest
-            taken.append(group)
-        if left:
+        cut = cut_at(dims, left)
+        if cut is None or left:
             return None
+        pieces: dict[int, list[Dim]] = {block: [] for block in order}
+        taken: list[list[tuple[int, int]]] = []
+        for parts in cut:
+            taken.append([])
+            for block, size in parts:
+                taken[-1].append((block, len(pieces[block])))
+                pieces[block].append(size)
         first = [0]
         for block in range(len(sizes)):
             first.append(first[-1] + len(pieces[block]))
@@ -171,3 +160,30 @@ def _moved(before: Movement, cut: Dims, perm: tuple[int, ...], result: Dims) -> 
     parts = before.relabelled(cut)
     moved = None if parts is None else parts.transposed(perm)
     return None if moved is None else moved.relabelled(result)
+
+
+def cut_at(dims: Dims, left: list[tuple[int, Dim]]) -> list[list[tuple[int, Dim]]] | None:
+    """Blocks cut where the dims are: (block, size) of the parts of each dim; None where they can't be.
+
+    Args:
+        dims: Where to cut.
+        left: Number and size of each block, the first one last. What no dim takes stays in it.
+    """
+    found: list[list[tuple[int, Dim]]] = []
+    for dim in dims:
+        need, parts = dim, list[tuple[int, Dim]]()
+        while need != 1:
+            if not left:
+                return None
+            block, size = left.pop()
+            rest = exact_quotient(need, size)
+            if rest is None:
+                behind = exact_quotient(size, need)
+                if behind is None:
+                    return None
+                left.append((block, behind))
+                size, rest = need, 1
+            parts.append((block, size))
+            need = rest
+        found.append(parts)
+    return found

@@ -44,3 +44,11 @@ def captured(body: ir.Graph) -> list[ir.Value]:
             used.update((value, None) for value in node.inputs if value is not None)
         used.update((value, None) for value in graph.outputs)
     return [value for value in used if value not in own]
+
+
+def defined_values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """The values that a graph itself defines."""
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs

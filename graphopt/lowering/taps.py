@@ -6,14 +6,15 @@ A value of a body is named with its scope: `loop_node:body/value`, a deeper one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
 from graphopt.ir.scoped_names import scopes
+from graphopt.ir.scopes import defined_values
 
-__all__ = ["DOMAIN", "insert_taps", "scoped_values"]
+__all__ = ["DOMAIN", "insert_taps"]
 
 DOMAIN = "ai.graphopt.tap"
 
@@ -27,7 +28,7 @@ def insert_taps(model: ir.Model, names: Iterable[str]) -> None:
     wanted = dict.fromkeys(names)
     found: dict[str, tuple[ir.Graph, ir.Value]] = {}
     for scope, graph in scopes(model.graph):
-        for value in scoped_values(graph):
+        for value in defined_values(graph):
             name = f"{scope}{value.name}"
             if name in wanted:
                 found.setdefault(name, (graph, value))
@@ -49,11 +50,3 @@ def insert_taps(model: ir.Model, names: Iterable[str]) -> None:
         else:
             graph.append(tap)
     model.graph.opset_imports[DOMAIN] = 1
-
-
-def scoped_values(graph: ir.Graph) -> Iterator[ir.Value]:
-    """The values that a graph itself defines."""
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs

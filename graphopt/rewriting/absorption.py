@@ -19,7 +19,7 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir.affine import Affine, affine_of
 from graphopt.ir.attributes import attribute, attribute_ints
-from graphopt.ir.dims import product
+from graphopt.ir.dims import Dim, product
 from graphopt.rewriting import weights
 from graphopt.rewriting.weights import Plan, rebuilt
 
@@ -153,10 +153,15 @@ def channel_axis_before(node: ir.Node, affine: Affine, editor: Editor) -> int | 
         return attribute_ints(node, "perm", range(len(given))[::-1])[axis]
     if node.op_type not in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
         return None
+    return relabelled_axis(made, axis, given)
+
+
+def relabelled_axis(dims: tuple[Dim, ...], axis: int, others: tuple[Dim, ...]) -> int | None:
+    """Where the channels of an axis are under other dims of the same elements; None: on no one axis."""
     # Row-major: the channel of an element is (its place // inner) mod count, on both sides alike.
-    inner, count = product(made[axis + 1 :]), made[axis]
-    for i in range(len(given) - 1, -1, -1):
-        if given[i] == count and isinstance(count, int) and product(given[i + 1 :]) == inner:
+    inner, count = product(dims[axis + 1 :]), dims[axis]
+    for i in range(len(others) - 1, -1, -1):
+        if others[i] == count and isinstance(count, int) and product(others[i + 1 :]) == inner:
             return i
     return None
 

@@ -18,8 +18,7 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir.affine import Affine, affine_of
 from graphopt.ir.attributes import attribute, attribute_ints
-from graphopt.ir.dims import product
-from graphopt.rewriting.absorption import above
+from graphopt.rewriting.absorption import above, relabelled_axis
 from graphopt.rewriting.operators import op, placed_before
 from graphopt.rewriting.weights import Array, fitting, rebuilt
 from graphopt.rewriting.weights_before import before, shift_through_matmul
@@ -171,11 +170,7 @@ class _Descent:
             return attribute_ints(node, "perm", range(len(given))[::-1]).index(axis)
         if node.op_type not in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
             return None
-        inner, count = product(given[axis + 1 :]), given[axis]
-        for i in range(len(made) - 1, -1, -1):
-            if made[i] == count and isinstance(count, int) and product(made[i + 1 :]) == inner:
-                return i
-        return None
+        return relabelled_axis(given, axis, made)
 
 
 _ORDERED = frozenset({"Relu", "LeakyRelu"})

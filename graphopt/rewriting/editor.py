@@ -16,7 +16,7 @@ from graphopt.ir import facts as operator_facts
 from graphopt.ir.constants import shape_of
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts, TensorFact
-from graphopt.ir.names import Names
+from graphopt.ir.names import Names, joined
 from graphopt.rewriting.draft import SHARED_BYTES, Draft
 from graphopt.rewriting.match import Match
 from graphopt.rewriting.model_index import ModelIndex, OpKey, Region, walk
@@ -176,7 +176,7 @@ class Editor:
     def _name_nodes(self, draft: Draft, match: Match | None) -> None:
         """New nodes take the names, and the metadata, of what they stand for."""
         for node, place in draft.nodes.items():
-            node.name = self.names.unique(f"{place.name or _label(place)}/{node.op_type}")
+            node.name = self.names.unique(joined(place.name or _label(place), node.op_type))
             for output in node.outputs:
                 output.name = self.names.unique(f"{_label(place)}_{node.op_type}")
             for old in match.nodes if match is not None else (draft.anchor,):

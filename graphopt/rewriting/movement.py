@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute
 from graphopt.ir.dims import Dim, exact_quotient
-from graphopt.ir.regions import Movement, depth_to_space, space_to_depth
+from graphopt.ir.regions import Movement, cut_at, depth_to_space, space_to_depth
 from graphopt.ir.relabelling import RELABELLINGS, Relabelling, positive_atoms, relabelling
 from graphopt.rewriting.operators import op
 
@@ -172,25 +172,12 @@ def _of_result(movement: Movement) -> tuple[Dims, tuple[int, ...]] | None:
 def _at_source_dims(movement: Movement) -> tuple[Dims, tuple[int, ...]] | None:
     """The source's dims, cut where the map cuts them: more of them are copied than of the coarsest cut."""
     sizes, order = movement.blocks()
-    pieces: list[tuple[Dim, int]] = []
-    blocks = list(enumerate(sizes))[::-1]
-    for dim in movement.source:
-        need = dim
-        while need != 1:
-            if not blocks:
-                return None
-            block, size = blocks.pop()
-            rest = exact_quotient(need, size)
-            if rest is None:
-                behind = exact_quotient(size, need)
-                if behind is None:
-                    return None
-                blocks.append((block, behind))
-                size, rest = need, 1
-            pieces.append((size, block))
-            need = rest
-    perm = tuple(i for block in order for i, (_, b) in enumerate(pieces) if b == block)
-    return tuple(size for size, _ in pieces), perm
+    cut = cut_at(movement.source, list(enumerate(sizes))[::-1])
+    if cut is None:
+        return None
+    pieces = [part for parts in cut for part in parts]
+    perm = tuple(i for block in order for i, (b, _) in enumerate(pieces) if b == block)
+    return tuple(size for _, size in pieces), perm
 
 
 def _blocks(movement: Movement, opset: int) -> Iterator[Step]:

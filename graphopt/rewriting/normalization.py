@@ -17,6 +17,7 @@ from graphopt.rewriting.pattern import ValuePattern, any_of, const
 __all__ = [
     "Normalized",
     "centered",
+    "inverse_root",
     "is_small",
     "layer_norm",
     "normalized",
@@ -68,6 +69,11 @@ def shifted_variance(x: ValuePattern, mean: ValuePattern, difference: ValuePatte
     fast = any_of(op.Relu(gap), op.Max(gap, 0.0), op.Max(0.0, gap), gap)
     spread = any_of(_restored(squares), _restored(fast)).named("spread")
     return op.Add(spread, const("eps", is_small))
+
+
+def inverse_root(shifted: ValuePattern, root: ValuePattern) -> ValuePattern:
+    """1 / Sqrt(shifted), however it is written; `root` is Sqrt(shifted)."""
+    return any_of(op.Reciprocal(root), op.Div(1.0, root), op.Pow(shifted, -0.5))
 
 
 def _square(value: ValuePattern) -> ValuePattern:

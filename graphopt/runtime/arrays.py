@@ -19,6 +19,7 @@ __all__ = [
     "carried",
     "from_engine",
     "number_of",
+    "text_bytes",
     "to_engine",
     "typed",
 ]
@@ -112,7 +113,7 @@ def to_engine(value: object) -> object:
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     number = number_of(array)
     if number == STRING:
-        return ([_bytes(item) for item in array.reshape(-1).tolist()], list(array.shape), STRING)
+        return ([text_bytes(item) for item in array.reshape(-1).tolist()], list(array.shape), STRING)
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return carried(array, number), number
@@ -150,5 +151,6 @@ def _carrier(number: int) -> np.dtype[np.generic]:
     )
 
 
-def _bytes(text: object) -> bytes:
+def text_bytes(text: object) -> bytes:
+    """A text as the engine has it; texts that are no UTF-8 come back as they were."""
     return text if isinstance(text, bytes) else str(text).encode("utf-8", "surrogateescape")

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphopt.errors import ExecutionError, ModelError, OutputError
-from graphopt.runtime.arrays import DTYPES, STRING, Array, carried, number_of
+from graphopt.runtime.arrays import DTYPES, STRING, Array, carried, number_of, text_bytes
 from graphopt.runtime.compiled import Compiled, CompiledConstant
 from graphopt.runtime.signature import NodeArg
 
@@ -159,7 +159,7 @@ class _Writer:
             row.update(packer=packer, ints=ints, sources=sources)
             self._put(packed.tobytes())
         elif constant.dtypes[0] == STRING:
-            texts = [_bytes(text) for text in constant.arrays[0].reshape(-1).tolist()]
+            texts = [text_bytes(text) for text in constant.arrays[0].reshape(-1).tolist()]
             row.update(dtype=STRING, dims=list(constant.arrays[0].shape))
             for piece in _strings(texts):
                 self._put(piece)
@@ -366,7 +366,3 @@ def _integer(value: object) -> int:
     if not isinstance(value, int):
         raise TypeError(f"{value!r} is no number")
     return value
-
-
-def _bytes(text: object) -> bytes:
-    return text if isinstance(text, bytes) else str(text).encode("utf-8", "surrogateescape")

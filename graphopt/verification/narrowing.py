@@ -7,12 +7,12 @@ rounded to them and answers compared as the original's type.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir.graphs import bodies
+from graphopt.ir.graphs import nodes_in
 from graphopt.verification.compare import TOLERANCES, Answer, Tolerance
 
 __all__ = ["NARROWED_NOTE", "as_wide_as", "fed_to", "narrowed_tolerances"]
@@ -40,7 +40,7 @@ def narrowed_tolerances(original: ir.Model, candidate: ir.Model) -> tuple[str, d
 def _casts_to(model: ir.Model) -> set[ir.DataType]:
     """The short types that casts, constants and inputs of a model have."""
     graph = model.graph
-    found = {ir.DataType(attr.as_int()) for node in _nodes(graph) if (attr := _target(node)) is not None}
+    found = {ir.DataType(attr.as_int()) for node in nodes_in(graph) if (attr := _target(node)) is not None}
     found |= {v.dtype for v in (*graph.inputs, *graph.initializers.values()) if v.dtype is not None}
     return found & set(_SHORT)
 
@@ -48,13 +48,6 @@ def _casts_to(model: ir.Model) -> set[ir.DataType]:
 def _target(node: ir.Node) -> ir.Attr | None:
     attr = node.attributes.get("to") if node.op_type == "Cast" else None
     return None if attr is None or attr.is_ref() else attr
-
-
-def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    for node in graph:
-        yield node
-        for body in bodies(node):
-            yield from _nodes(body)
 
 
 def fed_to(candidate: ir.Model, feeds: Mapping[str, Answer]) -> dict[str, Answer]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from graphopt.ir.dims import Dim, if_not_empty
+from graphopt.ir.operands import producer_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, op, rule_on
 
 __all__ = ["FoldHeadsIntoAttention"]
@@ -30,14 +31,9 @@ def _dims(m: Match, value: ir.Value | None) -> tuple[Dim, ...]:
     return tuple(if_not_empty(d) for d in (m.dims(value) if value is not None else None) or ())
 
 
-def _made_by(value: ir.Value | None, *op_types: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type in op_types and node.domain == "" else None
-
-
 def _transposed(m: Match, value: ir.Value | None, perm: tuple[int, ...]) -> ir.Value | None:
     """What a transpose with this order is of."""
-    node = _made_by(value, "Transpose")
+    node = producer_of(value, "Transpose")
     return node.inputs[0] if node is not None and m.attribute(node, "perm") == perm else None
 
 
@@ -50,7 +46,7 @@ def _joined(m: Match, value: ir.Value | None) -> ir.Value | None:
     if not isinstance(heads, int) or not isinstance(size, int):
         return None
     is_own = m.has_one_consumer(value) and value.graph is m.root.graph
-    rotation = _made_by(value, "RotaryEmbedding")
+    rotation = producer_of(value, "RotaryEmbedding")
     if rotation is not None:
         inner = _joined(m, rotation.inputs[0]) if is_own else None
         if inner is None:
@@ -58,13 +54,13 @@ def _joined(m: Match, value: ir.Value | None) -> ir.Value | None:
         return op.RotaryEmbedding(inner, *rotation.inputs[1:], **{**rotation.attributes, "num_heads": heads})
     split = _transposed(m, value, HEADS_IN_FRONT)
     if split is not None or 1 in (heads, length):
-        reshape = _made_by(split or value, "Reshape", "Unsqueeze")
+        reshape = producer_of(split or value, "Reshape", "Unsqueeze")
         if reshape is not None and _dims(m, reshape.inputs[0]) == (batch, length, heads * size):
             return reshape.inputs[0]
     if split is not None and is_own:
         return op.Reshape(split, [0, 0, heads * size])
     split = _transposed(m, value, LENGTH_LAST)
-    reshape = _made_by(split, "Reshape")
+    reshape = producer_of(split, "Reshape")
     if reshape is None or not is_own or _dims(m, reshape.inputs[0]) != (batch, heads * size, length):
         return None
     return op.Transpose(reshape.inputs[0], perm=(0, 2, 1))
@@ -84,7 +80,7 @@ def _merge(m: Match) -> _Merge | Rejection | None:
     # A transpose of one head, or of one query, is a Reshape: it went into the one that merges.
     for perm in (HEADS_IN_FRONT, LENGTH_LAST, None):
         inner = merged if perm is None else _transposed(m, merged, perm)
-        node = _made_by(inner, "Attention")
+        node = producer_of(inner, "Attention")
         if inner is None or merged is None or node is None:
             continue
         if not (m.has_one_consumer(inner) and m.has_one_consumer(merged)) or node.graph is not m.root.graph:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphopt.ir.operands import producer_of
 from graphopt.rewriting import Match, Pass, op, rule_on
 
 
 def _unrepeated(m: Match, value: ir.Value | None) -> ir.Value | None:
     """(batch, groups, length, size), each group of it repeated: (batch, groups * times, length, size)."""
-    reshape = _producer(value, "Reshape")
-    expand = _producer(reshape.inputs[0], "Expand") if reshape is not None else None
-    unsqueeze = _producer(expand.inputs[0], "Unsqueeze", "Reshape") if expand is not None else None
+    reshape = producer_of(value, "Reshape")
+    expand = producer_of(reshape.inputs[0], "Expand") if reshape is not None else None
+    unsqueeze = producer_of(expand.inputs[0], "Unsqueeze", "Reshape") if expand is not None else None
     source = unsqueeze.inputs[0] if unsqueeze is not None else None
     if reshape is None or expand is None or unsqueeze is None or source is None:
         return None
@@ -32,11 +33,6 @@ def _unrepeated(m: Match, value: ir.Value | None) -> ir.Value | None:
     if repeated != (batch, groups, times, length, size) or not isinstance(times, int):
         return None
     return source if after == (batch, groups * times, length, size) else None
-
-
-def _producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type in op_types and node.domain == "" else None
 
 
 @rule_on("Attention", opset=23, depth=5)

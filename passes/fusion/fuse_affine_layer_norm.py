@@ -18,6 +18,7 @@ from graphopt.rewriting import Match, Pass, Rejection, any_of, const, op, rule
 from graphopt.rewriting.normalization import (
     Normalized,
     centered,
+    inverse_root,
     layer_norm,
     normalized,
     over_axes,
@@ -30,12 +31,8 @@ WRONG_SHAPE = "the scale or bias is not a constant over exactly the normalized a
 def _factor(shifted, gamma):
     """gamma / Sqrt(shifted), however it is written."""
     root = op.Sqrt(shifted)
-    inverse = _inverse(shifted, root)
+    inverse = inverse_root(shifted, root)
     return any_of(op.Div(gamma, root), op.Mul(inverse, gamma))
-
-
-def _inverse(shifted, root):
-    return any_of(op.Reciprocal(root), op.Div(1.0, root), op.Pow(shifted, -0.5))
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def scaled_and_shifted(x):
     mean, center, difference = centered(x)
     shifted = shifted_variance(x, mean, difference)
     beta = const("beta")
-    s = any_of(_factor(shifted, const("gamma")), _inverse(shifted, op.Sqrt(shifted)))
+    s = any_of(_factor(shifted, const("gamma")), inverse_root(shifted, op.Sqrt(shifted)))
     scaled, offset = op.Mul(x, s), op.Mul(center, s)
     return any_of(
         op.Add(scaled, op.Sub(beta, offset)),

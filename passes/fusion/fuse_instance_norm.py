@@ -15,12 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.rewriting import Match, Pass, Rejection, any_of, const, constant, op, rule
-from graphopt.rewriting.normalization import (
-    centered,
-    over_axes,
-    own_axes,
-    shifted_variance,
-)
+from graphopt.rewriting.normalization import centered, inverse_root, over_axes, own_axes, shifted_variance
 
 NOT_SPATIAL = "the mean is not over all axes but those of samples and channels, of rank 4 or more"
 UNKNOWN_CHANNELS = "the number of channels is not known"
@@ -61,14 +56,11 @@ def _fused(m: Match, given: Channels) -> ir.Value:
     return op.InstanceNormalization(m["x"], constant(given.scale), constant(given.bias), epsilon=eps)
 
 
-def _inverse(shifted, root):
-    return any_of(op.Reciprocal(root), op.Div(1.0, root), op.Pow(shifted, -0.5))
-
-
 def _quotient(difference, shifted):
     root = op.Sqrt(shifted)
+    inverse = inverse_root(shifted, root)
     gamma = const("gamma")
-    factor = any_of(op.Div(gamma, root), op.Mul(_inverse(shifted, root), gamma), _inverse(shifted, root))
+    factor = any_of(op.Div(gamma, root), op.Mul(inverse, gamma), inverse)
     return any_of(op.Div(difference, root), op.Mul(difference, factor))
 
 
@@ -89,7 +81,7 @@ def affine_instance_norm(x):
     mean, center, difference = centered(x)
     shifted = shifted_variance(x, mean, difference)
     gamma, beta, root = const("gamma"), const("beta"), op.Sqrt(shifted)
-    s = any_of(op.Div(gamma, root), op.Mul(_inverse(shifted, root), gamma), _inverse(shifted, root))
+    s = any_of(op.Div(gamma, root), op.Mul(inverse_root(shifted, root), gamma), inverse_root(shifted, root))
     scaled, offset = op.Mul(x, s), op.Mul(center, s)
     return any_of(
         op.Add(scaled, op.Sub(beta, offset)),

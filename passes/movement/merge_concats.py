@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from graphopt.ir.cuts import Cut, cuts_of, is_slice, spelled_end, spelled_start
 from graphopt.ir.dims import at_most
+from graphopt.ir.operands import producer_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, op, rule_on
 
 
@@ -29,16 +30,15 @@ def _joined(values: Sequence[ir.Value], axis: int) -> ir.Value:
 @rule_on("Concat", depth=2)
 def nested(m: Match) -> ir.Value | Rejection | None:
     """Concat(Concat(a, b), c) -> Concat(a, b, c)."""
-    producers = [v.producer() if v is not None else None for v in m.root.inputs]
-    inner = [p is not None and p.op_type == "Concat" and p.domain == "" for p in producers]
-    if not any(inner):
+    inner = [producer_of(v, "Concat") for v in m.root.inputs]
+    if all(node is None for node in inner):
         return None
     axis = _axis(m, m.root)
     found: list[ir.Value] = []
     rejected: ir.Value | None = None
-    for value, node, is_concat in zip(m.root.inputs, producers, inner, strict=True):
+    for value, node in zip(m.root.inputs, inner, strict=True):
         assert value is not None, "Concat has no optional inputs"
-        if not is_concat or node is None or axis is None or _axis(m, node) != axis:
+        if node is None or axis is None or _axis(m, node) != axis:
             found.append(value)
         elif not m.has_one_consumer(value) or node.graph is not m.root.graph:
             found.append(value)

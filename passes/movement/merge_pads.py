@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute, axes_of
 from graphopt.ir.cuts import cuts_of, is_slice
-from graphopt.ir.operands import input_of
+from graphopt.ir.operands import input_of, producer_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
 
 OTHER_VALUES = "what they fill in differs, or is not a constant"
@@ -38,8 +38,8 @@ class _Frame:
 def one_pad(m: Match) -> ir.Value | Rejection | None:
     """Pad(Slice(x)) -> Pad(x), and the same for Pad of Pad and Slice of Pad."""
     middle = m.root.inputs[0]
-    inner = middle.producer() if middle is not None else None
-    if inner is None or inner.op_type not in ("Pad", "Slice") or inner.domain != "":
+    inner = producer_of(middle, "Pad", "Slice")
+    if inner is None:
         return None
     if inner.graph is not m.root.graph or (inner.op_type == "Slice" and m.root.op_type == "Slice"):
         return None

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.dims import product
+from graphopt.ir.operands import producer_of
 from graphopt.ir.relabelling import RELABELLINGS, Relabelling, relabelling
 from graphopt.ir.selections import SELECTING, Selection, selection_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
@@ -62,8 +63,7 @@ def one_gather(m: Match) -> ir.Value | Rejection | None:
 
 
 def _is_selecting(value: ir.Value | None) -> bool:
-    node = value.producer() if value is not None else None
-    return node is not None and node.op_type in SELECTING and node.domain == ""
+    return producer_of(value, *SELECTING) is not None
 
 
 def _continues(m: Match) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.dims import product
+from graphopt.ir.operands import producer_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
 
 OTHER_AXES = "the second one does not select along the axis of the first one's indices"
@@ -30,8 +31,8 @@ FEWEST_ROWS = 16
 def gather_of_gather(m: Match) -> ir.Value | Rejection | None:
     """Gather(Gather(x, i), j) -> Gather(x, i[j])."""
     value = m.root.inputs[0]
-    inner = value.producer() if value is not None else None
-    if value is None or inner is None or inner.op_type != "Gather" or inner.domain != "":
+    inner = producer_of(value, "Gather")
+    if value is None or inner is None:
         return None
     source, given = inner.inputs[0], m.tensor(inner.inputs[1])
     first, second = m.attribute(inner, "axis"), m.attribute(m.root, "axis")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphopt.ir.operands import producer_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, op, rule_on
 
 NOT_PACKED = "queries, keys and values do not lie one after the other in a last axis"
@@ -48,8 +49,8 @@ def packed_heads(m: Match) -> ir.Value | Rejection | None:
 
 def _taken(m: Match, value: ir.Value | None) -> tuple[ir.Value, int] | None:
     """The value of which this is one place on axis 0, and the place."""
-    node = value.producer() if value is not None else None
-    if node is None or value is None or node.op_type != "Gather" or node.domain != "":
+    node = producer_of(value, "Gather")
+    if node is None or value is None:
         return None
     index, axis = m.scalar(node.inputs[1]), m.attribute(node, "axis")
     if index is None or m.rank(node.inputs[1]) != 0 or axis != 0 or not m.has_one_consumer(value):  # type: ignore[arg-type]

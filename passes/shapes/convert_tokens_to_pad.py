@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
+from graphopt.ir.operands import producer_of
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
 
 NOT_ROWS = "the parts are not one tensor and constants expanded along other axes"
@@ -73,8 +74,8 @@ def _padded(m: Match, concat: ir.Node, other: ir.Value | None) -> ir.Value | Rej
 
 def _token(m: Match, value: ir.Value | None, axis: int) -> np.ndarray | None:
     """The constant that is expanded, with its rows along the axis; None: it is something else."""
-    node = value.producer() if value is not None else None
-    if node is None or node.op_type != "Expand" or node.domain != "" or value is None:
+    node = producer_of(value, "Expand")
+    if node is None or value is None:
         return None
     tensor, dims = constants.array(node.inputs[0]), m.dims(value)
     if tensor is None or dims is None or not isinstance(dims[axis], int):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from graphopt.ir.operands import producer_of
 from graphopt.ir.relabelling import RELABELLINGS, Relabelling, is_relabelling, relabelling
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, op, rule_on
 from graphopt.rewriting.relabels import written
@@ -22,8 +23,8 @@ OTHER_DIMS = "it does more than insert leading dims of 1"
 @rule_on(*RELABELLINGS, depth=3)
 def leading_ones(m: Match) -> ir.Value | Rejection | None:
     """Unsqueeze(Expand(Reshape(x))) -> Expand(Reshape(x))."""
-    expand = m.root.inputs[0].producer() if m.root.inputs[0] is not None else None
-    if expand is None or expand.op_type != "Expand" or expand.domain != "":
+    expand = producer_of(m.root.inputs[0], "Expand")
+    if expand is None:
         return None
     inner = expand.inputs[0].producer() if expand.inputs[0] is not None else None
     if inner is None or not is_relabelling(inner) or inner.inputs[0] is None:

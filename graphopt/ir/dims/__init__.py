@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphopt.ir.dims.bounds import at_most, high, low
+from graphopt.ir.dims.bounds import at_most, high, is_nonnegative, low
 from graphopt.ir.dims.choice import broadcast, cut_limits, if_not_empty, maximum, minimum
 from graphopt.ir.dims.division import exact_quotient, floordiv, mod, quotient
 from graphopt.ir.dims.expression import Atom, Dim, Expr, Kind, atom, of_atom, terms_of
@@ -31,6 +31,7 @@ __all__ = [
     "floordiv",
     "high",
     "if_not_empty",
+    "is_nonnegative",
     "low",
     "maximum",
     "minimum",

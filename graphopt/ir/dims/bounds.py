@@ -10,7 +10,7 @@ from math import inf
 
 from graphopt.ir.dims.expression import Atom, Dim, Expr, Kind, Monomial, expression
 
-__all__ = ["at_most", "high", "low"]
+__all__ = ["at_most", "high", "is_nonnegative", "low"]
 
 # Rounds of replacing a composite atom by a linear bound. Chains of convolutions nest to five
 # divisions, but differences that matter (size - size // 2, padding to a multiple) need two.
@@ -27,6 +27,12 @@ def low(dim: Dim) -> int | None:
         bound = _finite(_sum_bound(dim, REFINEMENTS))
         dim._low = bound  # type: ignore[attr-defined]
         return bound
+
+
+def is_nonnegative(dim: Dim) -> bool:
+    """Whether it is at least 0 whatever its symbols are."""
+    bound = low(dim)
+    return bound is not None and bound >= 0
 
 
 def high(dim: Dim) -> int | None:

@@ -11,10 +11,6 @@ from graphopt.ir.facts.results import Dims, known, scalar
 DOMAIN = "com.microsoft"
 
 
-def _or_fresh(ctx: InferenceContext, dim: Dim | None, hint: str = "attention") -> Dim:
-    return ctx.fresh(hint) if dim is None else dim
-
-
 def _self_attention(ctx: InferenceContext, past: int, dtype: ir.DataType | None) -> Results:
     """Input (B, S, D), weights (D, 3 * H): output (B, S, H) and the cache (2, B, heads, total, size)."""
     dims, weights = ctx.dims(0), ctx.dims(1)
@@ -33,8 +29,8 @@ def _self_attention(ctx: InferenceContext, past: int, dtype: ir.DataType | None)
         known_cache = cache is not None and len(cache) == 5
         before = cache[3] if cache is not None and known_cache else ctx.fresh("past")
         total = before if shared else before + length
-    present = (2, batch, heads or ctx.fresh("heads"), total, _or_fresh(ctx, size, "head"))
-    return [ctx.tensor(dtype, (batch, length, _or_fresh(ctx, hidden, "hidden"))), ctx.tensor(dtype, present)]
+    present = (2, batch, heads or ctx.fresh("heads"), total, ctx.or_fresh(size, "head"))
+    return [ctx.tensor(dtype, (batch, length, ctx.or_fresh(hidden, "hidden"))), ctx.tensor(dtype, present)]
 
 
 def self_attention_flops(ctx: InferenceContext) -> Dim:
@@ -97,17 +93,17 @@ def _multi_head_attention(ctx: InferenceContext) -> Results:
     caches = [_cache(ctx, index, 7 if masked else 8, steps, cross) for index in (past, past + 1)]
     size = exact_quotient(width, heads) if width is not None and heads else None
     keys_and_values = [
-        ctx.tensor(dtype, (batch, heads or ctx.fresh("heads"), total, _or_fresh(ctx, size, "head")))
+        ctx.tensor(dtype, (batch, heads or ctx.fresh("heads"), total, ctx.or_fresh(size, "head")))
         for total in caches
     ]
-    result = (batch, length, _or_fresh(ctx, width, "hidden"))
+    result = (batch, length, ctx.or_fresh(width, "hidden"))
     return [ctx.tensor(dtype, result), *keys_and_values, ctx.tensor(None, None)]
 
 
 def _cache(ctx: InferenceContext, past: int, filled: int, steps: Dim | None, cross: bool) -> Dim:
     """The length of a cache after this call; with `filled` given, it is a buffer of fixed length."""
     if not ctx.has(past):
-        return _or_fresh(ctx, steps, "total")
+        return ctx.or_fresh(steps, "total")
     dims = ctx.dims(past)
     if (
         dims is None
@@ -163,7 +159,7 @@ def _packed_attention(ctx: InferenceContext) -> Results:
     elif weights is not None and len(weights) == 2:
         hidden = exact_quotient(weights[1], 3)
     count = dims[0] if dims else ctx.fresh("tokens")
-    return [ctx.tensor(ctx.dtype(0), (count, _or_fresh(ctx, hidden, "hidden")))]
+    return [ctx.tensor(ctx.dtype(0), (count, ctx.or_fresh(hidden, "hidden")))]
 
 
 @operator("PackedMultiHeadAttention", domain=DOMAIN)
@@ -174,7 +170,7 @@ def _packed_multi_head_attention(ctx: InferenceContext) -> Results:
         return [ctx.tensor(ctx.dtype(0), (query[0], query[1] * query[3]))]
     count = query[0] if query else ctx.fresh("tokens")
     width = value[1] if value is not None and len(value) == 2 else None
-    return [ctx.tensor(ctx.dtype(0), (count, _or_fresh(ctx, width, "hidden")))]
+    return [ctx.tensor(ctx.dtype(0), (count, ctx.or_fresh(width, "hidden")))]
 
 
 @operator("LongformerAttention", domain=DOMAIN)
@@ -206,8 +202,8 @@ def _relative_position_bias(ctx: InferenceContext) -> Results:
     """(1, heads, queries, keys) of a table (buckets, heads)."""
     table = ctx.dims(0)
     heads = table[1] if table is not None and len(table) == 2 else None
-    lengths = (_or_fresh(ctx, scalar(ctx, index), "length") for index in (1, 2))
-    return [ctx.tensor(ctx.dtype(0), (1, _or_fresh(ctx, heads, "heads"), *lengths))]
+    lengths = (ctx.or_fresh(scalar(ctx, index), "length") for index in (1, 2))
+    return [ctx.tensor(ctx.dtype(0), (1, ctx.or_fresh(heads, "heads"), *lengths))]
 
 
 @operator("GatedRelativePositionBias", domain=DOMAIN)

@@ -190,6 +190,10 @@ class InferenceContext:
         """A new symbol for a dim that only a run can tell."""
         return self.facts.fresh(hint, low, high)
 
+    def or_fresh(self, dim: Dim | None, hint: str) -> Dim:
+        """The dim; a new symbol where it is not known."""
+        return self.fresh(hint) if dim is None else dim
+
     def is_nonnegative(self, dim: Dim) -> bool:
         """Whether `dim` is proven to be at least 0 in every legal run that gets here."""
         return self.facts.is_nonnegative(dim, self.node)

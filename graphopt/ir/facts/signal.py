@@ -9,10 +9,6 @@ from graphopt.ir.facts.registry import InferenceContext, Results, operator
 from graphopt.ir.facts.results import Dims, normalized_axis, output_dtype, scalar
 
 
-def _unknown_if_none(ctx: InferenceContext, dim: Dim | None, hint: str) -> Dim:
-    return ctx.fresh(hint) if dim is None else dim
-
-
 @operator("DFT", shape_inputs=(1, 2), can_fail=True)
 def _dft(ctx: InferenceContext) -> Results:
     """Axis: an attribute before opset 20 (default 1), input 2 from then on (default -2)."""
@@ -34,8 +30,7 @@ def _dft(ctx: InferenceContext) -> Results:
     if length is not None and onesided and not inverse:
         length = floordiv(length, 2) + 1
     changed: Dims = tuple(
-        _unknown_if_none(ctx, length, "signal") if place == axis else dim
-        for place, dim in enumerate(dims[:-1])
+        ctx.or_fresh(length, "signal") if place == axis else dim for place, dim in enumerate(dims[:-1])
     )
     return [ctx.tensor(ctx.dtype(0), (*changed, last))]
 
@@ -66,9 +61,9 @@ def _stft(ctx: InferenceContext) -> Results:
         bins = floordiv(length, 2) + 1
     batch = dims[0] if dims else None
     shape = (
-        _unknown_if_none(ctx, batch, "batch"),
-        _unknown_if_none(ctx, frames, "frames"),
-        _unknown_if_none(ctx, bins, "bins"),
+        ctx.or_fresh(batch, "batch"),
+        ctx.or_fresh(frames, "frames"),
+        ctx.or_fresh(bins, "bins"),
         2,
     )
     return [ctx.tensor(ctx.dtype(0), shape)]
@@ -76,7 +71,7 @@ def _stft(ctx: InferenceContext) -> Results:
 
 @operator("HannWindow", "HammingWindow", "BlackmanWindow", shape_inputs=(0,), can_fail=True)
 def _window(ctx: InferenceContext) -> Results:
-    size = _unknown_if_none(ctx, scalar(ctx, 0), "window")
+    size = ctx.or_fresh(scalar(ctx, 0), "window")
     return [ctx.tensor(output_dtype(ctx, "output_datatype", ir.DataType.FLOAT), (size,))]
 
 
@@ -85,5 +80,5 @@ def _mel_weight_matrix(ctx: InferenceContext) -> Results:
     """(dft_length // 2 + 1, number of bins)."""
     bins, length = scalar(ctx, 0), scalar(ctx, 1)
     rows = ctx.fresh("bins") if length is None else floordiv(length, 2) + 1
-    dims = (rows, _unknown_if_none(ctx, bins, "bins"))
+    dims = (rows, ctx.or_fresh(bins, "bins"))
     return [ctx.tensor(output_dtype(ctx, "output_datatype", ir.DataType.FLOAT), dims)]

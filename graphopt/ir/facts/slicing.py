@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphopt.ir.dims import Dim, exact_quotient, floordiv, high, low, maximum, minimum
+from graphopt.ir.dims import Dim, exact_quotient, floordiv, high, is_nonnegative, maximum, minimum
 from graphopt.ir.fact import Element, TensorFact
 from graphopt.ir.facts.axes import moved_elements, normalized, positions
 from graphopt.ir.facts.registry import InferenceContext, Results, operator
@@ -37,11 +37,6 @@ def slice_(ctx: InferenceContext) -> Results:
         length = slice_length(dims[axis], start, end, step, ctx.is_nonnegative)
         dims[axis] = ctx.fresh("sliced", 0, high(dims[axis])) if length is None else length
     return [TensorFact(fact.dtype, tuple(dims), _sliced_elements(fact, bounds))]
-
-
-def _is_nonnegative(dim: Dim) -> bool:
-    bound = low(dim)
-    return bound is not None and bound >= 0
 
 
 Bounds = tuple[list[int], list[Dim | None], list[Dim | None], list[Dim | None]]
@@ -80,7 +75,7 @@ def slice_length(
     start: Dim | None,
     end: Dim | None,
     step: Dim | None,
-    is_nonnegative: Callable[[Dim], bool] = _is_nonnegative,
+    is_nonnegative: Callable[[Dim], bool] = is_nonnegative,
 ) -> Dim | None:
     """How many elements a slice has, bounds cut as numpy cuts them; None where only a run can tell."""
     if type(step) is not int or step == 0 or start is None or end is None:
@@ -127,7 +122,7 @@ def _sliced_elements(fact: TensorFact, bounds: Bounds) -> tuple[Element, ...] | 
     for axis, start, end, step in zip(*bounds, strict=True):
         if type(start) is not int or type(end) is not int or type(step) is not int or step == 0:
             return None
-        cut = cut_bounds(fact.dims[axis], start, end, step, _is_nonnegative)
+        cut = cut_bounds(fact.dims[axis], start, end, step, is_nonnegative)
         if cut is None:
             return None
         picked[axis] = range(cut[0], cut[1], step)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute, attribute_float, attribute_int
-from graphopt.ir.dims import Dim, exact_quotient, low
+from graphopt.ir.dims import Dim, exact_quotient, is_nonnegative
 from graphopt.ir.fact import TensorFact
 from graphopt.ir.facts.slicing import cut_bounds, slice_length
 from graphopt.ir.operands import input_of
@@ -146,12 +146,6 @@ def _sliced(
             return None
         region = region.sliced(axis, cut[0], length, step)
     return region
-
-
-def is_nonnegative(dim: Dim) -> bool:
-    """Whether it is at least 0 whatever the symbols are: what memory safety rests on."""
-    bound = dim if type(dim) is int else low(dim)
-    return bound is not None and bound >= 0
 
 
 @lowers("Split")
