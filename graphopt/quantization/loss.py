@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from graphopt.ir.save import save
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-__all__ = ["Loss", "measure"]
+__all__ = ["Loss", "decided", "measure"]
 
 Array = npt.NDArray[np.generic]
 
@@ -84,11 +84,18 @@ def _session(model: ir.Model, path: Path) -> ort.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _same_decisions(first: list[Array], second: list[Array]) -> bool | None:
-    """Whether decoded outputs are the same; None where nothing is decided."""
-    pairs = list(zip(first, second, strict=True))
-    decided = [(a, b) for a, b in pairs if a.dtype.kind in "iub"]
-    if not decided:
-        floats = [(a, b) for a, b in pairs if a.dtype.kind == "f" and a.ndim and a.shape[-1] > 1 and a.size]
-        decided = [(a.argmax(-1), b.argmax(-1) if b.size else b) for a, b in floats]
-    return all(np.array_equal(a, b) for a, b in decided) if decided else None
+def decided(outputs: Sequence[Array]) -> list[Array] | None:
+    """What outputs decide: the integer ones, else positions of largest numbers; None: nothing."""
+    found = [a for a in outputs if a.dtype.kind in "iub"]
+    if not found:
+        scores = [a for a in outputs if a.dtype.kind == "f" and a.ndim and a.shape[-1] > 1]
+        found = [a.argmax(-1) if a.size else np.zeros(a.shape[:-1], np.int64) for a in scores]
+    return found or None
+
+
+def _same_decisions(first: Sequence[Array], second: Sequence[Array]) -> bool | None:
+    """Whether decided outputs are the same; None where nothing is decided."""
+    a, b = decided(first), decided(second)
+    if a is None or b is None:
+        return None if a is b else False
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,265 @@
+"""Trials: a truly quantized model beside the float one, on a shard of the samples.
+
+A trial is a pure function of what a `Bench` holds: any process that has a copy gives the same sums, and those
+of shards add up to the same total wherever they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from graphopt.errors import ModelError
+from graphopt.ir.quant_table import QuantTable, TensorPlan
+from graphopt.quantization.applying import with_table
+from graphopt.quantization.choices import Choice, chosen
+from graphopt.quantization.groups import Group, groups_of, weighted_operators
+from graphopt.quantization.noise import Noise, noise_between, total
+from graphopt.quantization.replay import Decision, Probe, Replay, Run, decisions_of, probes_of, ranks_of
+
+__all__ = ["SHARD", "Bench", "Outcome", "Trial", "merged", "perform", "prepare_bench", "trials_of"]
+
+Array = npt.NDArray[np.generic]
+Feeds = Mapping[str, Array]
+Choices = tuple[tuple[str, Choice], ...]
+
+# Samples of one shard: what a worker does between two messages.
+SHARD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What to measure.
+
+    Attributes:
+        choices: Of each group by name.
+        shard: On which part of the samples.
+        is_free: Whether the quantized model decides for itself, too, and its answers are compared.
+    """
+
+    choices: Choices
+    shard: int
+    is_free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial measured.
+
+    Attributes:
+        noise: On the float model's path.
+        samples: Samples whose answers were compared.
+        alike: How many of them were the same.
+        distance: Edit distance of answers that are sequences, over all of them.
+        length: Of the float model's answers.
+    """
+
+    noise: Noise = field(default_factory=Noise)
+    samples: int = 0
+    alike: int = 0
+    distance: int = 0
+    length: int = 0
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of samples with the same answers; None: nothing is decided, or it was not asked for."""
+        return self.alike / self.samples if self.samples else None
+
+
+def merged(parts: Mapping[int, Outcome]) -> Outcome:
+    """The sum over shards, by their numbers."""
+    ordered = [parts[i] for i in sorted(parts)]
+    return Outcome(
+        total([part.noise for part in ordered]),
+        sum(part.samples for part in ordered),
+        sum(part.alike for part in ordered),
+        sum(part.distance for part in ordered),
+        sum(part.length for part in ordered),
+    )
+
+
+class Bench:
+    """A float model, its path on some samples, and everything that variants are made of.
+
+    Attributes:
+        model: The float model.
+        table: Everything quantized that may be.
+        groups: Its groups.
+        blocks: Plans of weights with 4 bits, where the nearest codes are not the best.
+        samples: Inputs.
+        runs: What the float model made of them.
+        decisions: What it decided.
+        probes: What is compared.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        table: QuantTable,
+        groups: Sequence[Group],
+        blocks: Mapping[str, TensorPlan],
+        samples: Sequence[Feeds],
+        runs: Sequence[Run],
+        decisions: Sequence[Decision],
+        probes: Sequence[Probe],
+    ) -> None:
+        self.model = model
+        self.table = table
+        self.groups = list(groups)
+        self.blocks = blocks
+        self.samples = list(samples)
+        self.runs = list(runs)
+        self.decisions = list(decisions)
+        self.probes = list(probes)
+        self._made: dict[tuple[Choices, bool], Replay] = {}
+
+    @property
+    def shards(self) -> range:
+        """Numbers of the parts of the samples."""
+        return range(-(-len(self.samples) // SHARD))
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        """Numbers of all weights by scoped name."""
+        operators = weighted_operators(self.model)
+        found: dict[str, Array] = {}
+        for group in self.groups:
+            for name, member in group.weights.items():
+                found[name] = operators[member.name].tensor.numpy()
+        return found
+
+    def table_of(
+        self,
+        choices: Mapping[str, Choice],
+        reasons: Mapping[str, str] | None = None,
+        sensitivity: Mapping[str, float] | None = None,
+    ) -> QuantTable:
+        """The table with groups as chosen."""
+        return chosen(
+            self.table,
+            self.groups,
+            choices,
+            self.weights,
+            self.blocks,
+            reasons=reasons,
+            sensitivity=sensitivity,
+        )
+
+    def only(self, group: Group, choice: Choice) -> Choices:
+        """One group quantized, all others floats."""
+        return tuple((g.name, choice if g is group else "float") for g in self.groups)
+
+    def variant(self, choices: Choices, *, is_free: bool) -> Replay:
+        """A quantized model; the last one is kept, shards come one after the other."""
+        key = (choices, is_free)
+        if key not in self._made:
+            self._made = {key: found for key, found in self._made.items() if key[0] == choices}
+            model = with_table(self.model, self.table_of(dict(choices)))
+            recorded = None if is_free else ranks_of(self.runs)
+            self._made[key] = Replay(model, [] if is_free else self.decisions, self.probes, recorded)
+        return self._made[key]
+
+    def __getstate__(self) -> dict[str, object]:
+        """For another process: the model as bytes."""
+        state = {k: v for k, v in self.__dict__.items() if k not in ("model", "_made", "weights")}
+        try:
+            state["model"] = ir.to_proto(self.model).SerializeToString()
+        except ValueError as error:
+            raise ModelError(
+                "a model of 2 GB or more can't be sent to workers", hint="measure with --workers 1"
+            ) from error
+        return state
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        import onnx
+
+        content = state.pop("model")
+        assert isinstance(content, bytes)
+        self.__dict__.update(state)
+        self.model = ir.from_proto(onnx.load_from_string(content))
+        self._made = {}
+
+
+def prepare_bench(
+    model: ir.Model,
+    table: QuantTable,
+    samples: Iterable[Feeds],
+    limit: int,
+    blocks: Mapping[str, TensorPlan] | None = None,
+) -> Bench:
+    """Record the float model's path on at most `limit` samples.
+
+    Args:
+        model: The float model, its nodes named.
+        table: Everything quantized that may be.
+        samples: Inputs.
+        limit: How many of them are measured on.
+        blocks: Plans of weights with 4 bits.
+    """
+    decisions, probes = decisions_of(model), probes_of(model)
+    recorder = Replay(model, decisions, probes)
+    feeds, runs = [], []
+    for sample in samples:
+        if len(feeds) == limit:
+            break
+        feeds.append(sample)
+        runs.append(recorder.run(sample))
+    return Bench(model, table, groups_of(model, table), blocks or {}, feeds, runs, decisions, probes)
+
+
+def trials_of(
+    bench: Bench, choices: Choices, *, is_free: bool = False, most: int | None = None
+) -> list[Trial]:
+    """One trial a shard."""
+    return [Trial(choices, shard, is_free) for shard in list(bench.shards)[:most]]
+
+
+def perform(bench: Bench, trial: Trial) -> Outcome:
+    """Measure one variant on one shard."""
+    part = range(trial.shard * SHARD, min((trial.shard + 1) * SHARD, len(bench.samples)))
+    follower = bench.variant(trial.choices, is_free=False)
+    noises, found = [], Outcome()
+    # Without decisions on the way the model is free on that path, too.
+    is_other = trial.is_free and bool(bench.decisions)
+    free = bench.variant(trial.choices, is_free=True) if is_other else follower
+    for i in part:
+        run = follower.run(bench.samples[i], bench.runs[i])
+        noises.append(noise_between(bench.probes, bench.runs[i], run))
+        if trial.is_free:
+            answer = run if free is follower else free.run(bench.samples[i])
+            found = _compared(found, bench.runs[i], answer)
+    return replace(found, noise=total(noises))
+
+
+def _compared(found: Outcome, reference: Run, other: Run) -> Outcome:
+    first, second = reference.answers, other.answers
+    if first is None or second is None:
+        return found
+    pairs = list(zip(first, second, strict=True))
+    return replace(
+        found,
+        samples=found.samples + 1,
+        alike=found.alike + all(np.array_equal(a, b) for a, b in pairs),
+        distance=found.distance + sum(_edits(a, b) for a, b in pairs),
+        length=found.length + sum(a.size for a, _ in pairs),
+    )
+
+
+def _edits(a: Array, b: Array) -> int:
+    """Edit distance of two sequences; of arrays of one shape with more axes, how many numbers differ."""
+    if a.shape == b.shape and a.ndim != 1:
+        return int((a != b).sum())
+    first, second = a.reshape(-1), b.reshape(-1)
+    if first.shape == second.shape and (first == second).all():
+        return 0
+    row = np.arange(len(second) + 1)
+    for i, x in enumerate(first):
+        # What is put in comes last: each place is at most one more than the one before it.
+        best = np.concatenate([[i + 1], np.minimum(row[1:] + 1, row[:-1] + (second != x))])
+        row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
+    return int(row[-1])
