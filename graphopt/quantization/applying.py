@@ -29,15 +29,14 @@ def with_table(prepared: ir.Model, table: QuantTable) -> ir.Model:
         UsageError: The table names what the model does not have.
         ModelError: The opset can't be raised.
     """
-    copy = scaled(prepared, table)
-    raise_opset(copy, table.needed_opset)
-    return applied(copy, registry.find("insert-qdq")(table=table))  # type: ignore[call-arg]
+    return applied(scaled(prepared, table), registry.find("insert-qdq")(table=table))  # type: ignore[call-arg]
 
 
 def scaled(prepared: ir.Model, table: QuantTable) -> ir.Model:
-    """A copy of a model whose constants are multiplied as a table says: the float model of the stages after."""
+    """A copy of a float model in the opset that a table needs, its constants multiplied as the table says."""
     copy = prepared.clone()
     copy.meta.update(prepared.meta)
+    raise_opset(copy, table.needed_opset)
     if not table.scalings:
         return copy
     return applied(copy, registry.find("scale-weights")(table=table))  # type: ignore[call-arg]

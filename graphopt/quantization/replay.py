@@ -356,7 +356,7 @@ class _Follower:
             name=self.names.unique(self.name),
             const_value=tensor,
             type=ir.TensorType(tensor.dtype),
-            shape=tensor.shape,
+            shape=ir.Shape([len(numbers)]),
         )
         graph.register_initializer(value)
         return value

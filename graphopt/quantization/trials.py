@@ -203,7 +203,8 @@ def prepare_bench(
     """
     decisions, probes = decisions_of(model), probes_of(model)
     recorder = Replay(model, decisions, probes)
-    feeds, runs = [], []
+    feeds: list[Feeds] = []
+    runs: list[Run] = []
     for sample in samples:
         if len(feeds) == limit:
             break

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from graphopt.errors import GraphoptError, UsageError
-
-if TYPE_CHECKING:
-    import distributed
 
 __all__ = ["Cluster", "Here", "Processes", "Workers", "workers"]
 
@@ -31,7 +29,7 @@ Result = TypeVar("Result")
 # How often tasks whose workers died are given to new ones.
 ATTEMPTS = 3
 # How long a scheduler may take to answer.
-SECONDS_TO_CONNECT = 20
+SECONDS_TO_CONNECT = 10
 
 
 class Workers(Protocol):
@@ -142,16 +140,25 @@ def _call_sent(function: Callable[[Shared, Task], Result], content: bytes, token
     return function(cast(Shared, _shared[token]), task)
 
 
+class _Client(Protocol):
+    """What we need of dask's client, which says nothing of its types."""
+
+    def scatter(self, data: object, *, hash: bool) -> object: ...  # noqa: A002
+    def submit(self, function: object, *arguments: object, pure: bool, retries: int) -> object: ...
+    def gather(self, futures: Sequence[object]) -> object: ...
+    def close(self) -> None: ...
+
+
 class Cluster:
     """Workers of a Dask cluster, which need graphopt of the same version."""
 
     def __init__(self, address: str) -> None:
         try:
-            import distributed
+            distributed = import_module("distributed")
         except ImportError as error:
             raise UsageError("--dask needs dask", hint="pip install 'graphopt[distributed]'") from error
         try:
-            self._client: distributed.Client = distributed.Client(
+            self._client: _Client = distributed.Client(
                 address, timeout=SECONDS_TO_CONNECT, set_as_default=False
             )
         except (OSError, ValueError, TypeError) as error:
