@@ -27,6 +27,7 @@ from graphopt.ir.scoped_names import name_nodes
 from graphopt.quantization.applying import TARGET, compressed, raise_opset, with_table
 from graphopt.quantization.checkpoint import Checkpoint
 from graphopt.quantization.deciding import Deciding, decide
+from graphopt.quantization.finishing import Activations, finished, with_activations, with_short_scales
 from graphopt.quantization.first_table import first_table
 from graphopt.quantization.loss import Loss, measure
 from graphopt.quantization.observers import Method
@@ -77,6 +78,8 @@ def quantize(
     verify_seconds: float = 10.0,
     progress: Progress | None = None,
     state: str | Path | None = None,
+    target: str = TARGET,
+    activations: Activations = "u8",
 ) -> Quantized:
     """Quantize a float model; just one of `data`, `table` and `weights_only` is given.
 
@@ -92,6 +95,8 @@ def quantize(
         verify_seconds: Time limit of that.
         progress: Called with a few words whenever a new part begins.
         state: File that calibration leaves its state in and goes on from; it is removed at the end.
+        target: Who runs the result: "onnx", "onnxruntime" or "graphopt".
+        activations: "u8" with a zero point, or "s8" around zero; a given table says it itself.
 
     Raises:
         UsageError: The arguments, the samples or the table are wrong.
@@ -124,7 +129,7 @@ def quantize(
         tell("calibrate")
         identity = ModelIdentity(digest, OPSET, text, f"graphopt {__version__}")
         first = first_table(prepared, data, identity, observer, tell=tell, checkpoint=checkpoint)
-        table = first.table
+        table = with_activations(first.table, activations)
         warnings += first.warnings
         if deciding is not None and table.operators:
             found = decide(
@@ -136,6 +141,7 @@ def quantize(
                 tell=tell,
             )
             table = found.table
+        table = with_short_scales(table) if target == "graphopt" else table
     tell("apply")
     result = with_table(prepared, table) if table is not None else compressed(prepared, weights_only)
     if not any(node.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for node in graph):
@@ -143,6 +149,8 @@ def quantize(
             f"{path.name}: nothing in it can be quantized",
             hint="weights must be constant, of float32 and large",
         )
+    weights = WeightBits.of(prepared, result)
+    result = finished(result, target)
     if data is not None:
         tell("measure")
         loss = measure(prepared, result, samples_of(data, prepared), LOSS_SAMPLES)
@@ -151,7 +159,7 @@ def quantize(
         mode=weights_only or "static",
         before=prepared,
         after=result,
-        weights=WeightBits.of(prepared, result),
+        weights=weights,
         table=table,
         loss=loss,
         warnings=tuple(warnings),

@@ -44,6 +44,20 @@ OBSERVERS = ("minmax", "percentile", "kl", "mse")
     show_default=True,
     help="How ranges are chosen from the samples.",
 )
+@click.option(
+    "--target",
+    type=click.Choice(["onnx", "onnxruntime", "graphopt"]),
+    default="onnx",
+    show_default=True,
+    help="Who runs the result: onnx writes QuantizeLinear and DequantizeLinear alone.",
+)
+@click.option(
+    "--activations",
+    type=click.Choice(["u8", "s8"]),
+    default="u8",
+    show_default=True,
+    help="With --data: unsigned with a zero point, or signed around zero (for TensorRT).",
+)
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Verify the optimizer's part.")
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -56,6 +70,8 @@ def command(
     fresh: bool,
     weights_only: Literal["int8", "int4"] | None,
     observer: Literal["minmax", "percentile", "kl", "mse"],
+    target: Literal["onnx", "onnxruntime", "graphopt"],
+    activations: Literal["u8", "s8"],
     verify: bool,
     report_path: Path | None,
     quiet: bool,
@@ -97,6 +113,8 @@ def command(
                 verify=verify,
                 progress=progress,
                 state=state if data else None,
+                target=target,
+                activations=activations,
             )
             _write(result, destination, table_path if data else None)
         found = result.report.saved(destination)

@@ -20,6 +20,7 @@ from graphopt.ir.quantizable import Weight, weight_of
 from graphopt.ir.quantizing import Grid, asymmetric, channel_grid
 from graphopt.ir.scoped_names import scopes, scopes_by_graph
 from graphopt.quantization.calibration import Calibration
+from graphopt.quantization.neighbours import is_alone
 from graphopt.quantization.observers import Method
 
 __all__ = ["Between", "Candidate", "between", "candidates", "plan", "values_to_observe"]
@@ -194,6 +195,8 @@ def _scoped(value: ir.Value, where: Mapping[ir.Graph, str]) -> str:
 
 def _input(node: ir.Node, facts: Facts, where: Mapping[ir.Graph, str]) -> str | None:
     value = node.inputs[0]
+    if is_alone(node):
+        return None
     if node.op_type not in _PRODUCTS or value is None or facts.dtype(value) != ir.DataType.FLOAT:
         return None
     return _scoped(value, where) if not value.is_initializer() else None

@@ -3,7 +3,7 @@
 import onnx
 
 from graphopt.ir.load import from_proto
-from graphopt.ir.names import Names
+from graphopt.ir.names import Names, joined
 
 TEXT = """<ir_version: 10, opset_import: ["": 18, "local": 1]>
 g (bool c, float[2] x) => (float[2] y) <float[2] w = {1, 2}> {
@@ -43,3 +43,9 @@ def test_deterministic() -> None:
 def test_many_of_one_hint_cost_little() -> None:
     found = names()
     assert [found.unique("p") for _ in range(20_000)][-1] == "p_20000"
+
+
+def test_an_operator_is_said_once_in_the_name_of_what_replaces_it():
+    assert joined("a/Div", "LayerNormalization") == "a/Div/LayerNormalization"
+    assert joined("a/Div/LayerNormalization", "LayerNormalization") == "a/Div/LayerNormalization"
+    assert joined("a/Div/LayerNormalization_2", "LayerNormalization") == "a/Div/LayerNormalization"
