@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
-from benchmarks.judging import TOLERANCE, difference, session
+from benchmarks.judging import TOLERANCE, difference
 from benchmarks.recipes import Recipe
+from benchmarks.sessions import session
 from graphopt.errors import GraphoptError
 from graphopt.runtime import InferenceSession
 
@@ -45,7 +45,7 @@ def asr_model(asr: Path) -> Path:
 
 def check(path: Path, recipe: Recipe, optimize: bool) -> None:
     """At the sizes of the recipe; with each of their names at 0 there is an answer or an error."""
-    reference = session(path, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    reference = session(path, "ORT_DISABLE_ALL")
     ours = InferenceSession(path, optimize=optimize)
     names = [output.name for output in reference.get_outputs()]
     assert list(ours.output_names) == names
