@@ -42,7 +42,6 @@ template <int rows, int vectors, bool narrow>
 __attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_stride, const int8_t* w, const ByteEnd& bytes,
                                     float* c, int64_t c_stride, const TileEnd& end) {
   constexpr int chains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
-  constexpr int ahead = rows == 1 ? 4096 : 2048;
   vi acc[chains][rows][vectors] = {};
   start<rows, vectors>(acc[0], bytes);
   const auto step = [&](vi(&into)[rows][vectors], int64_t k) __attribute__((always_inline)) {
@@ -50,7 +49,8 @@ __attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_s
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; ++j, w += kVectorBytes) {
       b[j] = load_bits(w);
-      __builtin_prefetch(w + ahead);
+      // With 2 or 3 rows the loads are the limit, and what the processor fetches by itself is enough.
+      if constexpr (rows == 1 || rows > 3) __builtin_prefetch(w + (rows == 1 ? 4096 : 2048));
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
