@@ -16,10 +16,10 @@ from graphopt.lowering.elementwise_program import (
     Step,
     is_supported,
 )
-from graphopt.lowering.program import dense_strides
+from graphopt.lowering.program import Register, dense_strides
 from graphopt.lowering.registry import NotLowered
 
-__all__ = ["ElementwiseWriter", "common_order"]
+__all__ = ["ElementwiseWriter", "common_order", "memory_order"]
 
 Dims = tuple[Dim, ...]
 
@@ -167,13 +167,19 @@ def common_order(build: Builder, registers: list[int], dims: Dims | None) -> tup
         of = build.module.registers[register]
         if dims is None or of.dims != dims:
             continue
-        if of.strides is None:
-            return None
-        order = _order(dims, of.strides)
+        order = memory_order(of)
         if order is None or (found is not None and order != found):
             return None
         found = order
-    return None if found is None or found == tuple(range(len(found))) else found
+    return found
+
+
+def memory_order(register: Register) -> tuple[int, ...] | None:
+    """The order of the dims in memory without gaps, outermost first; None: row-major, or with gaps."""
+    if register.dims is None or register.strides is None:
+        return None
+    order = _order(register.dims, register.strides)
+    return None if order == tuple(range(len(register.dims))) else order
 
 
 def _order(dims: Dims, strides: Dims) -> tuple[int, ...] | None:

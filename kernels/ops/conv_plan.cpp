@@ -1,4 +1,6 @@
 // How a dense convolution is cut: strips whose input stays in L2, segments of contiguous floats.
+#include <utility>
+
 #include "ops/conv_direct.h"
 
 namespace graphopt {
@@ -6,6 +8,13 @@ namespace {
 
 // Bytes of a strip's input: next to a panel of weights and the output it has to fit in 1 MiB of L2.
 constexpr int64_t kCopiedBytes = 384 << 10, kReadBytes = 256 << 10;
+
+// An image of one column, which is how a convolution over time is often written, becomes one of one row: tiles run along rows.
+void lay_down(DirectPlan& p) {
+  Window& g = p.window;
+  if (g.in[2] != 1 || g.out[2] != 1 || g.kernel[2] != 1 || g.pad[2] != 0 || g.pad_end[2] != 0) return;
+  for (int64_t* of : {g.in, g.out, g.kernel, g.stride, g.dilation, g.pad, g.pad_end, g.x, g.y, p.residual}) std::swap(of[1], of[2]);
+}
 
 // A pointwise convolution knows no rows: images whose rows follow each other are one long row.
 void join_rows(DirectPlan& p) {
@@ -116,6 +125,7 @@ void plan_direct(Bind& b, DirectPlan& p) {
     p.batch = 0;
     return;
   }
+  lay_down(p);
   join_rows(p);
   p.copies = p.x_channel != 1 || g.pad[2] != 0 || g.pad_end[2] != 0 || g.pad[0] != 0 || g.pad_end[0] != 0 ||
              (g.kernel[0] > 1 && (g.pad[1] != 0 || g.pad_end[1] != 0));

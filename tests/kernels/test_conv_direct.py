@@ -34,6 +34,10 @@ CASES = [
     Case((1, 64, 64, 150), (32, 64, 3, 3), pads=(1, 1, 1, 1)),  # several strips of rows
     Case((1, 700, 3, 150), (16, 700, 3, 3), pads=(1, 1, 1, 1)),  # and of columns
     Case((1, 128, 5, 5), (300, 128, 3, 3), pads=(1, 1, 1, 1)),  # more weights than image
+    Case((3, 20, 77, 1), (33, 20, 5, 1)),  # images of one column
+    Case((2, 6, 40, 1), (18, 3, 3, 1), groups=2, pads=(2, 0, 1, 0), strides=(2, 3), dilations=(3, 2)),
+    Case((1, 5, 4, 30, 1), (9, 5, 2, 3, 1), pads=(1, 1, 0, 0, 1, 0)),
+    Case((1, 5, 30, 1), (9, 5, 3, 3), pads=(1, 1, 1, 1)),
 ]
 
 

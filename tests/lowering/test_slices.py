@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.lowering.comparing import assert_same, instructions, program
+from tests.lowering.comparing import assert_same, instructions, parsed, program
 
 
 def floats(*dims: int, seed: int = 0) -> np.ndarray:
@@ -84,6 +85,40 @@ def test_product_into_a_part() -> None:
         "(float[A,12] y)", f"(float[A,12] y) <float[8,8] w = {{{', '.join(f'{v:.3f}' for v in floats(64))}}}>"
     )
     assert_same(graph, *({"x": floats(n, 8), "z": floats(n, 4, seed=1)} for n in (1, 5, 0)), rtol=1e-5)
+
+
+def joined(*parts: str) -> onnx.ModelProto:
+    """The image x [N, 4, H, W] is convolved to a; the parts are joined along the channels and convolved."""
+    made = parsed(
+        f"""g (float[N,4,H,W] x) => (float[p,q,r,s] y) {{
+        a = Conv<pads = [1,1,1,1]>(x, w)
+        m = MaxPool<kernel_shape = [3,3], pads = [1,1,1,1]>(a) t = Relu(a)
+        c = Concat<axis = 1>({", ".join(parts)}) y = Conv(c, v) }}"""
+    )
+    channels = sum(4 if part == "x" else 6 for part in parts)
+    for name, dims in (("w", (6, 4, 3, 3)), ("v", (5, channels, 1, 1))):
+        made.graph.initializer.append(onnx.numpy_helper.from_array(floats(*dims), name))
+    return made
+
+
+def test_channels_stay_innermost() -> None:
+    """Who makes the parts writes them side by side, whatever their order in memory; nothing is copied."""
+    made = joined("m", "t")
+    assert [i.kernel for i in instructions(program(made))] == [
+        "conv.direct",
+        "pool",
+        "elementwise",
+        "conv.direct",
+    ]
+    assert [i.kernel for i in instructions(program(joined("m", "a")))].count(
+        "copy"
+    ) == 1  # which the pool reads too
+    feeds = [{"x": floats(*d)} for d in ((2, 4, 7, 5), (1, 4, 1, 1), (1, 4, 30, 1))]
+    assert_same(made, *feeds, rtol=1e-4, atol=1e-4)
+
+
+def test_parts_that_lie_otherwise_are_joined_row_major() -> None:
+    assert_same(joined("a", "x", "m"), {"x": floats(2, 4, 7, 5)}, rtol=1e-4, atol=1e-4)
 
 
 def test_sequence_and_branch_results_are_copied() -> None:

@@ -17,6 +17,7 @@ from graphopt.ir.fact import TensorFact
 from graphopt.ir.facts.slicing import cut_bounds, slice_length
 from graphopt.ir.operands import input_of
 from graphopt.lowering.builder import Builder
+from graphopt.lowering.elementwise_writer import memory_order
 from graphopt.lowering.kernels import Layout, declare
 from graphopt.lowering.program import ABSENT
 from graphopt.lowering.regions import Region, bind, place, region_of
@@ -225,7 +226,11 @@ def concat(build: Builder, node: ir.Node) -> NotLowered | None:
     if len(node.inputs) == 1:
         return identity(build, node)
     ints = [attribute_int(node, "axis", 1)]
-    build.emit("concat", [build.register(v) for v in node.inputs], [build.output(node)], ints=ints)
+    parts = [build.register(v) for v in node.inputs]
+    # The result lies in memory as all of its parts do.
+    orders = {memory_order(build.module.registers[part]) for part in parts}
+    order = orders.pop() if len(orders) == 1 else None
+    build.emit("concat", parts, [build.output(node, order=order)], ints=ints)
     return None
 
 
