@@ -86,7 +86,7 @@ _ENCODER_REACH = {
 _ENCODER_PEERS = {
     "f32": ("onnxruntime", "openvino"),
     "bf16": ("openvino bf16", "onnxruntime"),
-    "int8": ("onnxruntime int8",),
+    "int8": ("onnxruntime int8", "openvino int8"),
 }
 
 
