@@ -72,3 +72,23 @@ def test_initializer_of_a_body_moves_to_the_main_graph():
     run_pass(PASS, model)
     assert list(model.graph.initializers) == ["k"]
     assert not any(a.as_graph().initializers for a in model.graph[0].attributes.values())
+
+
+def test_codes_stay_in_the_body_that_makes_numbers_of_them():
+    model = model_from_text(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[1,2] x, bool c) => (float[1,2] y) {
+            y = If (c) <
+                then_branch = t () => (float[1,2] p) <int8[2,2] q = {1,2,3,4}, float s = {0.5}, float[2] b = {1, 2}> { w = DequantizeLinear(q, s) m = MatMul(x, w) p = Add(m, b) },
+                else_branch = e () => (float[1,2] r) { r = Identity(x) }
+            >
+        }"""
+    )
+    original = model.clone()
+    run_pass(PASS, model)
+    branch = model.graph.node(0).attributes["then_branch"].as_graph()
+    assert list(branch.initializers) == ["q", "s"]
+    assert list(model.graph.initializers) == ["b"]
+    for choice in (False, True):
+        feeds = {"x": np.ones((1, 2), np.float32), "c": np.array(choice)}
+        np.testing.assert_array_equal(run(model, feeds)[0], run(original, feeds)[0])
