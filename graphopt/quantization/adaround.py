@@ -81,8 +81,8 @@ def adaround(
         first = _FIRST * first + (1 - _FIRST) * gradient
         second = _SECOND * second + (1 - _SECOND) * gradient * gradient
         v -= rate * (first / (1 - _FIRST**step)) / (np.sqrt(second / (1 - _SECOND**step)) + _TINY)
-    found = np.clip(floors + (rectified_sigmoid(v) >= 0.5) + zeros, *limits)
-    return found.astype(np.int64)
+    found: Integers = np.clip(floors + (rectified_sigmoid(v) >= 0.5) + zeros, *limits).astype(np.int64)
+    return found
 
 
 def _loss(difference: Wide, gram: Wide) -> float:

@@ -10,6 +10,7 @@ matters: then the squared error is minimised instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -142,7 +143,8 @@ def by_turns(
         )
         other = quantized(weight, chosen)
         scales = [input_scale * factor for factor in factors]
-        losses = choose_input(rows, [lambda x, s=s: quantized(x, s) for s in scales], [(weight, other)], form)
+        ways = [partial(quantized, scale=scale) for scale in scales]
+        losses = choose_input(rows, ways, [(weight, other)], form)
         moved = scales[int(np.argmin(losses))]
         if first in scales and min(losses) > losses[scales.index(first)] - 1e-12:
             moved = first

@@ -51,6 +51,7 @@ class Candidate:
         weight_name: The weight's scoped name.
         input: Scoped name of the value that it takes quantized; None: only its weight is stored in 8 bits.
         output: Scoped name of the value that is quantized behind it; None: its output stays float.
+        source: Scoped name of the value that it multiplies, quantized or not; None: it looks rows up.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Candidate:
     weight_name: str
     input: str | None
     output: str | None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def candidates(model: ir.Model) -> list[Candidate]:
             _scoped(weight.value, where),
             _input(node, facts, where),
             _output(node, facts, where),
+            _source(node, facts, where),
         )
         for scope, node, weight in _weighted(model)
     ]
@@ -194,9 +197,11 @@ def _scoped(value: ir.Value, where: Mapping[ir.Graph, str]) -> str:
 
 
 def _input(node: ir.Node, facts: Facts, where: Mapping[ir.Graph, str]) -> str | None:
+    return None if is_alone(node) else _source(node, facts, where)
+
+
+def _source(node: ir.Node, facts: Facts, where: Mapping[ir.Graph, str]) -> str | None:
     value = node.inputs[0]
-    if is_alone(node):
-        return None
     if node.op_type not in _PRODUCTS or value is None or facts.dtype(value) != ir.DataType.FLOAT:
         return None
     return _scoped(value, where) if not value.is_initializer() else None

@@ -258,8 +258,8 @@ class Statistics:
         self.operators: dict[str, tuple[str, Product]] = {}
         for candidate in found:
             product = product_of(candidate.weight)
-            if product is not None and candidate.input is not None:
-                self.operators[candidate.name] = (candidate.input, _geometry(product))
+            if product is not None and candidate.source is not None:
+                self.operators[candidate.name] = (candidate.source, _geometry(product))
         keys = dict.fromkeys(self.operators.values())
         block, dtype = _affordable([product for _, product in keys], budget)
         for key in keys:

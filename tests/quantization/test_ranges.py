@@ -1,0 +1,49 @@
+"""Ranges of activations, chosen by the outputs of what takes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from graphopt.ir.scoped_names import name_nodes
+from graphopt.quantization import planning
+from graphopt.quantization.calibration import Calibration, calibrate
+from graphopt.quantization.ranges import choose_ranges
+from graphopt.quantization.statistics import Statistics
+
+RNG = np.random.default_rng(0)
+TEXT = '<ir_version: 10, opset_import: ["": 21]> g (float[T,64] x) => (float[T,32] y) { y = MatMul(x, w) }'
+
+
+def chosen(weight: np.ndarray) -> tuple[tuple[float, float], Calibration]:
+    """The range of an input whose last column is fifty times as large as the others."""
+    proto = onnx.parser.parse_model(TEXT)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight.astype(np.float32), "w"))
+    model = ir.from_proto(proto)
+    name_nodes(model)
+    found = planning.candidates(model)
+    statistics = Statistics(found)
+    rng = np.random.default_rng(1)
+    sizes = np.array([1.0] * 63 + [50.0])
+    feeds = [{"x": (rng.standard_normal((60, 64)) * sizes).astype(np.float32)} for _ in range(12)]
+    seen = calibrate(model, ["x"], feeds, statistics=statistics)
+    return choose_ranges(found, seen.observers, statistics)["x"], seen
+
+
+def test_outliers_that_matter_are_kept_and_others_cut() -> None:
+    weight = RNG.standard_normal((64, 32))
+    kept, seen = chosen(weight)
+    extremes = (seen.observers["x"].low, seen.observers["x"].high)
+    weight[63] = 0
+    cut, _ = chosen(weight)
+    # Without a weight the outliers are nothing but a range that is too wide.
+    assert cut[1] < 0.9 * kept[1]
+    assert extremes[0] <= kept[0] < 0 < kept[1] <= extremes[1]
+
+
+def test_the_best_of_all_observers_is_no_worse_than_each() -> None:
+    weight = RNG.standard_normal((64, 32))
+    weight[63] *= 0.1
+    found, seen = chosen(weight)
+    assert found in [seen.observers["x"].range(m) for m in ("minmax", "percentile", "kl", "mse")]
