@@ -15,7 +15,7 @@ from graphopt.ir.constants import constant
 from graphopt.ir.evaluate import CannotEvaluate, evaluate
 from graphopt.ir.scopes import nested
 
-__all__ = ["fold_constants"]
+__all__ = ["fold_constants", "fold_nodes"]
 
 _FOLDED = frozenset(
     {"Cast", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
@@ -30,6 +30,18 @@ def fold_constants(model: ir.Model) -> int:
             if node.op_type in _FOLDED and node.domain == "" and _fold(model, graph, node):
                 done += 1
     return done
+
+
+def fold_nodes(model: ir.Model, nodes: list[ir.Node]) -> list[ir.Node]:
+    """Fold what can be folded of the nodes that stand for another one; returns those that are left."""
+    return [
+        node
+        for node in nodes
+        if node.op_type not in _FOLDED
+        or node.domain != ""
+        or not isinstance(node.graph, ir.Graph)
+        or not _fold(model, node.graph, node)
+    ]
 
 
 def _fold(model: ir.Model, graph: ir.Graph, node: ir.Node) -> bool:

@@ -17,7 +17,7 @@ from graphopt.lowering import registry
 from graphopt.lowering.batched_scan import expand_batched_scan
 from graphopt.lowering.builder import Builder, Shared
 from graphopt.lowering.expansion import expand
-from graphopt.lowering.folding import fold_constants
+from graphopt.lowering.folding import fold_constants, fold_nodes
 from graphopt.lowering.program import ABSENT, Module, Program
 from graphopt.lowering.reference import emit_reference
 from graphopt.lowering.registry import NotLowered
@@ -140,7 +140,8 @@ class Lowering:
     def _expanded(self, node: ir.Node, build: Builder) -> list[ir.Node] | None:
         if _is_batched_scan(node, build):
             return expand_batched_scan(node, self.names)
-        return expand(self.model, node, build.opset(node), self.facts, self.names)
+        made = expand(self.model, node, build.opset(node), self.facts, self.names)
+        return None if made is None else fold_nodes(self.model, made)
 
     def _plain(self, node: ir.Node, build: Builder) -> list[ir.Node]:
         """Only control flow and taps are ours."""

@@ -46,7 +46,8 @@ def product_of_stored_weights(m: Match) -> ir.Value | Rejection | None:
         m.attribute(m.root, "transA") or m.attribute(m.root, "alpha") != 1 or m.attribute(m.root, "beta") != 1
     ):
         return Rejection(OTHER_FORM, m.output)
-    if _gives_codes(m):
+    # There is no Gemm of codes in the standard.
+    if m.root.op_type == "MatMul" and _gives_codes(m):
         return Rejection(GIVES_CODES, m.output)
     stored = stored_matrix(m, source, is_transposed=bool(m.attribute(m.root, "transB", 0)))
     if isinstance(stored, Rejection):

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute_int
 from graphopt.ir.constants import constant
+from graphopt.ir.operands import input_of
 from graphopt.ir.own_operators import DOMAIN, PRODUCTS, Product
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.elementwise_program import Op
@@ -90,6 +91,33 @@ def _of_bytes(
     ints = (depth, columns, activation.number, RESIDUAL_FIRST, 0)
     floats = (1.0, activation.p, activation.q, 1.0)
     build.emit("gemm.u8s8", inputs, [build.output(node)], ints, floats)
+    return None
+
+
+@lowers("MatMulIntegerToFloat", domain="com.microsoft")
+def matmul_integer_to_float(build: Builder, node: ir.Node) -> NotLowered | None:
+    """Bytes by constant bytes, scaled by both scales, and a bias."""
+    x, w = node.inputs[:2]
+    x_scale, w_scale, x_zero, w_zero, bias = (input_of(node, i) for i in range(2, 7))
+    assert x is not None and w is not None, "operands are required"
+    codes, one, scales = build.constant(w), build.constant(x_scale), build.constant(w_scale)
+    if codes is None or codes.ndim != 2 or build.dims(x) is None:
+        return NotLowered("weights that are made at run time")
+    if scales is None or (w_zero is not None and build.constant(w_zero) is None):
+        return NotLowered("scales that are made at run time")
+    depth, columns = codes.shape
+    if one is not None and one.size == 1:
+        factors = one.astype(np.float32).reshape(-1)[:1] * _columns(scales, columns)
+        row_scale, column_scales = ABSENT, build.constant_register(factors.astype(np.float32))
+    elif x_scale is not None and build.rank(x_scale) in (0, 1):
+        row_scale, column_scales = build.register(x_scale), build.constant_register(_columns(scales, columns))
+    else:
+        return NotLowered("a scale of this form")
+    operands = [build.register(bias), ABSENT, row_scale, build.register(x_zero), column_scales]
+    operands += [build.register(w_zero), ABSENT, ABSENT]
+    ints = (depth, columns, 0, 0, int(codes.dtype == np.uint8))
+    inputs = [build.register(x), build.packed("gemm.u8s8", [w], [0]), *operands]
+    build.emit("gemm.u8s8", inputs, [build.output(node)], ints, (1.0, 0.0, 0.0, 1.0))
     return None
 
 

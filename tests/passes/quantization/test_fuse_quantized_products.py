@@ -179,3 +179,13 @@ def test_leaves_what_follows_alone(nodes, left, reason):
     trace = run_pass(PASS, model, target="graphopt")
     assert left in [node.op_type for node in model.graph]
     assert any(miss.startswith(reason) for miss in trace.misses.values())
+
+
+def test_there_is_no_gemm_of_codes_in_the_standard():
+    model = model_from_text(
+        f"""g (float[B,4] x) => (uint8[B,3] y) <{PARAMETERS}>
+        {{ {PAIR + WEIGHT} m = Gemm (d, w, b)  y = QuantizeLinear (m, sx, zx) }}""",
+        opset=21,
+    )
+    run_pass(PASS, model, target="graphopt")
+    assert [n.op_type for n in model.graph] == ["QuantizedFullyConnected", "QuantizeLinear"]
