@@ -28,16 +28,18 @@ from graphopt.quantization.applying import TARGET, compressed, raise_opset, with
 from graphopt.quantization.checkpoint import Checkpoint
 from graphopt.quantization.deciding import Deciding, decide
 from graphopt.quantization.finishing import Activations, finished, with_activations, with_short_scales
-from graphopt.quantization.first_table import first_table
+from graphopt.quantization import refinement as refining
+from graphopt.quantization.first_table import Observing, first_table
 from graphopt.quantization.loss import Loss, measure
-from graphopt.quantization.observers import Method
 from graphopt.quantization.samples import samples_of
 from graphopt.quantization.search import Search
 from graphopt.quantization.spool import repeatable
+from graphopt.quantization.summary import summary_of
+from graphopt.quantization.weights_alone import weights_alone
 from graphopt.reporting.quantization import QuantizationReport, WeightBits
 from graphopt.rewriting import pipeline as pipelines
 
-__all__ = ["Quantized", "quantize"]
+__all__ = ["Quantized", "prepare", "quantize", "sha256_of"]
 
 Array = npt.NDArray[np.generic]
 Data = Path | str | Iterable[Mapping[str, Array]]
@@ -72,7 +74,8 @@ def quantize(
     data: Data | None = None,
     table: QuantTable | None = None,
     weights_only: Literal["int8", "int4"] | None = None,
-    observer: Method = "mse",
+    observer: Observing = "auto",
+    refinement: refining.Method = "auto",
     deciding: Deciding | None = None,
     verify: bool = True,
     verify_seconds: float = 10.0,
@@ -81,7 +84,7 @@ def quantize(
     target: str = TARGET,
     activations: Activations = "u8",
 ) -> Quantized:
-    """Quantize a float model; just one of `data`, `table` and `weights_only` is given.
+    """Quantize a float model; one of `data`, `table` and `weights_only` is given, or data for weights alone.
 
     Args:
         model: An .onnx file.
@@ -90,6 +93,7 @@ def quantize(
         table: A quant table of this model.
         weights_only: Store weights in so many bits, compute floats.
         observer: How ranges are chosen from what samples made of values.
+        refinement: How scales and codes of weights are refined with the samples.
         deciding: How it is decided what each operator does; None: all is quantized that may be.
         verify: Whether what the optimizer makes of the model first is compared with it.
         verify_seconds: Time limit of that.
@@ -103,24 +107,18 @@ def quantize(
         ModelError: The input can't be taken.
         MismatchError: As `optimize`.
     """
-    if sum(x is not None for x in (data, table, weights_only)) != 1:
-        raise UsageError("quantize takes samples, or a quant table, or weights alone: one of them")
+    if (table is not None) == (data is not None or weights_only is not None):
+        raise UsageError("quantize takes samples, weights alone with or without them, or a quant table")
     start = time.perf_counter()
     tell = progress or (lambda _: None)
     path = Path(model)
-    text = str(pipelines.default(2, TARGET)) if table is None or not table.model.pipeline else ""
-    text = text or (table.model.pipeline if table is not None else "")
-    digest = _sha256(path)
+    text = str(pipelines.default(2, TARGET)) if table is None else table.model.pipeline
+    digest = sha256_of(path)
     if table is not None:
         table.check_model(digest)
-    optimized = optimize(
-        path, target=TARGET, passes=text, verify=verify, verify_seconds=verify_seconds, progress=progress
-    )
-    prepared = optimized.model
-    warnings = list(optimized.report.warnings)
     needed = table.needed_opset if table is not None else OPSET
-    raise_opset(prepared, OPSET_OF_BLOCKS if weights_only == "int4" else needed)
-    name_nodes(prepared)
+    needed = OPSET_OF_BLOCKS if weights_only == "int4" else needed
+    prepared, warnings = prepare(path, text, needed, verify, verify_seconds, progress)
     checkpoint = Checkpoint(state, f"{digest} {text} {__version__}") if state is not None else None
     loss: Loss | None = None
     found: Search | None = None
@@ -131,13 +129,21 @@ def quantize(
         first = first_table(prepared, data, identity, observer, tell=tell, checkpoint=checkpoint)
         table = with_activations(first.table, activations)
         warnings += first.warnings
-        if deciding is not None and table.operators:
+        refined = refining.refine(prepared, table, first.statistics, refinement, tell)
+        table, blocks = refined.table, {}
+        if weights_only == "int4" or (weights_only is None and deciding is not None and deciding.bits == 4):
+            blocks, _ = refining.block_plans(prepared, first.statistics, refinement, tell=tell)
+        if weights_only is not None:
+            table = weights_alone(table, blocks)
+        elif deciding is not None and table.operators:
             found = decide(
                 prepared,
                 table,
                 samples_of(data, prepared),
                 deciding,
                 statistics=first.statistics,
+                blocks=blocks,
+                target=target,
                 tell=tell,
             )
             table = found.table
@@ -162,7 +168,9 @@ def quantize(
         weights=weights,
         table=table,
         loss=loss,
+        decision=summary_of(found) if found is not None else None,
         warnings=tuple(warnings),
+        audit=checked,
         seconds=time.perf_counter() - start,
     )
     if checkpoint is not None:
@@ -170,7 +178,38 @@ def quantize(
     return Quantized(result, table, report, found)
 
 
-def _sha256(path: Path) -> str:
+def prepare(
+    path: Path,
+    pipeline: str,
+    opset: int = OPSET,
+    verify: bool = False,
+    verify_seconds: float = 10.0,
+    progress: Progress | None = None,
+) -> tuple[ir.Model, list[str]]:
+    """The float model that names in a quant table are of, and what there is to warn of.
+
+    Args:
+        path: An .onnx file.
+        pipeline: What runs on it, as text; "" for nothing.
+        opset: The model's is raised to it.
+        verify: Whether the result is compared with the file.
+        verify_seconds: Time limit of that.
+        progress: Called with a few words whenever a new part begins.
+    """
+    optimized = optimize(
+        path, target=TARGET, passes=pipeline, verify=verify, verify_seconds=verify_seconds, progress=progress
+    )
+    raise_opset(optimized.model, opset)
+    name_nodes(optimized.model)
+    return optimized.model, list(optimized.report.warnings)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a model's file.
+
+    Raises:
+        ModelError: It can't be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

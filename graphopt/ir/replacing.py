@@ -86,6 +86,24 @@ class Replacement:
             os.close(self._open.pop())
 
 
+def write_whole(path: str, content: bytes) -> None:
+    """Write one file, or leave what is there.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    with Replacement() as files:
+        write_all(files.create(path), content)
+        files.commit()
+
+
+def write_all(file: int, content: bytes) -> None:
+    """Write all of something to an open file."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(file, left) :]
+
+
 def _second_name(path: str, name: str) -> None:
     try:
         os.link(path, name, follow_symlinks=False)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from graphopt.errors import OutputError
 from graphopt.ir.quant_table.checking import Json, check
 from graphopt.ir.quant_table.plans import OperatorPlan, QuantTable, Scaling, TensorPlan
-from graphopt.ir.replacing import Replacement
+from graphopt.ir.replacing import Replacement, write_all
 
 __all__ = ["LONGEST", "MARK", "VERSION", "as_json", "beside", "staged", "write"]
 
@@ -78,9 +78,9 @@ def staged(table: QuantTable, path: str | os.PathLike[str]) -> Iterator[Callable
             if arrays:
                 buffer = io.BytesIO()
                 np.savez(buffer, **cast(dict[str, npt.ArrayLike], arrays))  # type: ignore[arg-type]
-                _write_all(files.create(str(beside(target))), buffer.getvalue())
+                write_all(files.create(str(beside(target))), buffer.getvalue())
             text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-            _write_all(files.create(target), text.encode())
+            write_all(files.create(target), text.encode())
 
         def commit() -> None:
             with _writing(target):
@@ -172,9 +172,3 @@ def _numbers(key: str, array: Array, arrays: dict[str, Array]) -> Json:
 def _plain(array: Array) -> Array:
     """As a type that numpy itself knows: integers of 4 bits would become unknown bytes in the file."""
     return array if array.dtype.isbuiltin == 1 else array.astype(np.int8)
-
-
-def _write_all(file: int, content: bytes) -> None:
-    left = memoryview(content)
-    while left:
-        left = left[os.write(file, left) :]

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
-from graphopt.ir.quant_table import ModelIdentity, OperatorPlan, QuantTable, TensorPlan
+from graphopt.ir.quant_table import ModelIdentity, OperatorPlan, QuantTable, TensorPlan, check_fit
 from graphopt.quantization import planning
 from graphopt.quantization.exchange.losses import Losses
 from graphopt.quantization.exchange.view import View
@@ -52,13 +52,11 @@ def export(table: QuantTable, model: ir.Model, tool: str) -> tuple[Json, Losses]
         tool: One of `TOOLS`.
 
     Raises:
-        UsageError: There is no such tool, or the table names what the model does not have.
+        UsageError: There is no such tool, or the table does not fit the model.
     """
     view, losses = View(model), Losses()
-    for name in table.tensors:
-        view.value(name)
+    check_fit(table, view.values, view.nodes, model.graph.opset_imports.get("", 1))
     for name, plan in table.operators.items():
-        view.node(name)
         if plan.sensitivity is not None:
             losses.add("sensitivity", name, "it is our measurement")
     for name, tensor in table.tensors.items():
