@@ -17,7 +17,7 @@ __all__ = ["bits_of", "block_axis_of", "by_output", "limits", "output_axis", "pl
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-_Number = TypeVar("_Number", np.int64, np.float32)
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 def bits_of(grid: Grid) -> int:
@@ -102,7 +102,8 @@ def plan(
         if shaped is None:
             losses.add("axis", name, f"{scales.size} scales fit no axis of it; the tensor is left out")
             return None
-        axis, shape = shaped
+        axis = shaped[0]
+        shape = shaped[1]
         scales = _arranged(scales, shape, name, view, block_size)
         codes = np.broadcast_to(codes, scales.size) if codes.size == 1 else codes
         codes = _arranged(codes, shape, name, view, block_size)
@@ -132,8 +133,9 @@ def _shaped(name: str, count: int, view: View, block_size: int) -> tuple[int, tu
 def _arranged(
     numbers: npt.NDArray[_Number], shape: tuple[int, ...], name: str, view: View, block_size: int
 ) -> npt.NDArray[_Number]:
-    axis = output_axis(name, view)
-    if not block_size or axis is None:
+    first: int | None = output_axis(name, view)
+    if not block_size or first is None:
         return numbers.reshape(shape)
-    moved = (shape[axis], *(n for i, n in enumerate(shape) if i != axis))
-    return np.moveaxis(numbers.reshape(moved), 0, axis)
+    others = [n for i, n in enumerate(shape) if i != first]
+    moved = (shape[first], *others)
+    return np.moveaxis(numbers.reshape(moved), 0, first)

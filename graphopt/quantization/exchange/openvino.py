@@ -102,9 +102,11 @@ def _plan(name: str, entry: dict[str, Any], view: View, losses: Losses) -> Tenso
         return None
     block_size = int(entry.get("x-block_size", 0))
     if block_size:
-        axis = grids.block_axis_of(name, view)
+        axis, channels = grids.block_axis_of(name, view), grids.output_axis(name, view)
+        if axis is None or channels is None:
+            losses.add("x-block_size", name, "it is no weight that has blocks; the tensor is left out")
+            return None
         low, high = (np.take(x, np.arange(0, x.shape[axis], block_size), axis) for x in (low, high))
-        channels = grids.output_axis(name, view)
         low, high = (np.moveaxis(x, channels, 0) for x in (low, high))
     scale = (high - low) / (levels - 1)
     zeros = np.rint(-low / scale).astype(np.int64) + int(is_narrow)

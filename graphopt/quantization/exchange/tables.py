@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphopt.errors import UsageError
 from graphopt.ir.quant_table import ModelIdentity, OperatorPlan, QuantTable, TensorPlan, check_fit
+from graphopt.ir.quantizable import weight_of
 from graphopt.quantization import planning
 from graphopt.quantization.exchange.losses import Losses
 from graphopt.quantization.exchange.view import View
@@ -90,7 +91,7 @@ def restore(found: Json, model: ir.Model, tool: str, identity: ModelIdentity) ->
     taken |= {
         view.names[weight.value]
         for name, plan in operators.items()
-        if plan.mode != "float" and (weight := planning.weight_of(view.nodes[name])) is not None
+        if plan.mode != "float" and (weight := weight_of(view.nodes[name])) is not None
     }
     for name in restored.tensors:
         if name not in taken:

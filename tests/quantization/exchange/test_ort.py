@@ -143,6 +143,7 @@ def test_what_overrides_have_no_word_for() -> None:
     given = table(source)
     operators = dict(given.operators)
     operators["last"] = replace(operators["last"], bits=4)
+    operators["one"] = replace(operators["one"], bits=7)
     operators["dense"] = OperatorPlan("float16", 16)
     operators["two"] = replace(operators["two"], outputs=())
     tensors = dict(given.tensors)
