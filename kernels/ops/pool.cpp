@@ -1,6 +1,7 @@
 // Max, average and Lp pooling of any layout and element type, and max pooling's inverse.
 //
-// Plain form: planes in parallel, positions, taps. Float images with channels innermost have a kernel of their own.
+// Plain form: planes in parallel, positions, taps. Images of floats and bytes with channels innermost have kernels of
+// their own.
 // A NaN in a window is the window's maximum.
 #include "ops/pool.h"
 
@@ -106,8 +107,8 @@ Run choose_run(Bind& b, const PoolParams& p) {
   if (dtype == DType::kFloat && last && !indices && (p.kind != Pooling::kLp || p.p == 2 || p.p == 1)) return run_pool_channels;
   if (p.kind == Pooling::kAverage) return GRAPHOPT_FOR_FLOATS(dtype, run_average);
   if (p.kind == Pooling::kLp) return GRAPHOPT_FOR_FLOATS(dtype, run_lp);
-  if (dtype == DType::kInt8) return run_max<int8_t>;
-  if (dtype == DType::kUint8) return run_max<uint8_t>;
+  if (dtype == DType::kInt8) return last && !indices ? run_max_bytes<int8_t> : run_max<int8_t>;
+  if (dtype == DType::kUint8) return last && !indices ? run_max_bytes<uint8_t> : run_max<uint8_t>;
   return GRAPHOPT_FOR_FLOATS(dtype, run_max);
 }
 

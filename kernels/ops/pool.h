@@ -57,5 +57,8 @@ struct PoolParams {
 
 // float32 with channels innermost in both tensors and without indices.
 void run_pool_channels(const Instr& instr, Worker& worker);
+// The maximum of bytes, likewise.
+template <class T>
+void run_max_bytes(const Instr& instr, Worker& worker);
 
 }  // namespace graphopt

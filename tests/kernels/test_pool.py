@@ -105,6 +105,22 @@ def test_element_types(op: str, dtype: np.dtype) -> None:
     np.testing.assert_allclose(got.astype(np.float32), expected, rtol=near, atol=near)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("channels", [1, 5, 64, 130])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_maxima_of_bytes(window: dict[str, object], dtype: type, channels: int, threads: int) -> None:
+    rank = len(window["kernel_shape"])
+    dims = (2, channels, 9, 11, 7)[: 2 + rank]
+    info = np.iinfo(dtype)
+    x = np.random.default_rng(0).integers(info.min, info.max + 1, dims).astype(dtype)
+    (expected,) = ort("MaxPool", [x.astype(np.float32)], window)
+    asked = [(dtype, expected.shape, channels_last_strides(expected.shape))]
+    (got,) = call("pool", [channels_last(x)], asked, ints_of("MaxPool", window), threads=threads)
+    # A window on nothing but padding has the least number of the type.
+    np.testing.assert_array_equal(got, np.maximum(expected, info.min))
+
+
 @pytest.mark.parametrize(("op", "last"), list(itertools.product(KINDS, [False, True])))
 def test_the_whole_image(op: str, last: bool) -> None:
     x = np.random.default_rng(0).standard_normal((3, 37, 7, 5)).astype(np.float32)
