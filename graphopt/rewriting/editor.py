@@ -128,7 +128,7 @@ class Editor:
             known = self._constants.get(key)
             if known is not None and (known.is_initializer() or known.producer() is not None):
                 return known
-        name = self.names.unique("const" if key else f"{_label(anchor)}_const")
+        name = self.names.unique("const" if key else tensor.name or f"{_label(anchor)}_const")
         if function is not None:
             node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
             node.outputs[0].name = name

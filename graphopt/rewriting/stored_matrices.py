@@ -108,4 +108,6 @@ def shortened(m: Match, scale: ir.Value | None) -> ir.Value | None:
     array = tensor.numpy()
     with np.errstate(over="ignore"):
         short = array.astype(np.float16)
-    return constant(short) if np.array_equal(short.astype(np.float32), array) else scale
+    if not np.array_equal(short.astype(np.float32), array):
+        return scale
+    return constant(ir.Tensor(short, name="scale"))
