@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -20,13 +20,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt import __version__
-from graphopt.errors import ModelError
+from graphopt.errors import ModelError, UsageError
 from graphopt.ir import constants
 from graphopt.ir.own_operators import CONVOLUTIONS, PRODUCTS
 from graphopt.ir.quantization import is_dequantize, is_quantize
 from graphopt.ir.save import save
 from graphopt.ir.scoped_names import scopes
 from graphopt.reporting.audit import Audit, AuditedOperator, Conversions, Verdict
+from graphopt.runtime.arrays import Result
 
 __all__ = ["audit", "audit_file", "quantized_operators"]
 
@@ -43,8 +44,9 @@ _BYTES = frozenset({"uint8", "int8", "uint4", "int4"})
 # Kernels of our engine.
 _INTEGER_KERNELS = ("gemm.u8s8", "matmul.integer", "conv.bytes", "conv.integer", "conv.quantized")
 _CONVERTING = ("elementwise",)
-# Runs that are measured.
+# Runs that are measured; time to look for inputs.
 RUNS = 5
+SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,39 @@ def audit_file(path: Path, target: str) -> Audit:
         UsageError: No inputs were found that it accepts.
     """
     from graphopt.ir.load import load
-    from graphopt.runtime import InferenceSession
-    from graphopt.runtime.feeds import sampled_feeds
+    from graphopt.verification.sampling import find_samples
 
     model = load(path)
     if not quantized_operators(model):
         raise ModelError(f"{path}: nothing in it is quantized", hint="quantize it with --data first")
-    return audit(model, target, sampled_feeds(path, {}, {}, InferenceSession(path)))
+    found = find_samples(model, _tried_by(path, target), seconds=SECONDS, seed=0).found
+    if not found:
+        raise UsageError(f"{path}: no inputs were found that {target} accepts")
+    return audit(model, target, max(found, key=lambda sample: sample.elements).feeds)
+
+
+def _tried_by(path: Path, target: str) -> Callable[[Feeds], list[Result]]:
+    """What runs inputs to see whether they are accepted: who is asked later."""
+    from graphopt.verification.judge import JudgeError
+
+    if target == "graphopt":
+        from graphopt.runtime import InferenceSession
+
+        run = InferenceSession(path).run
+    else:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        run = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run
+
+    def tried(feeds: Feeds) -> list[Result]:
+        try:
+            return list(run(None, dict(feeds)))
+        except Exception as error:  # each runtime has classes of its own
+            raise JudgeError(target, error) from error
+
+    return tried
 
 
 def audit(model: ir.Model, target: str, feeds: Feeds, *, runs: int = RUNS) -> Audit:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir.attributes import attribute_int
 
-__all__ = ["is_alone"]
+__all__ = ["is_alone", "is_among_convolutions"]
 
 # How far codes are worth carrying, in operators.
 _REACH = 6
@@ -25,7 +25,17 @@ def is_alone(node: ir.Node) -> bool:
     weight = constants.constant(node.inputs[1])
     if weight is None or constants.shape_of(weight)[1] != 1:
         return False
-    return not _is_behind_convolution(node) and not _is_before_convolution(node)
+    return not is_among_convolutions(node)
+
+
+def is_among_convolutions(node: ir.Node) -> bool:
+    """Whether a node is a convolution with others before or behind it.
+
+    However small its weight, floats between codes would cost two conversions.
+    """
+    if node.op_type != "Conv" or node.domain != "":
+        return False
+    return _is_behind_convolution(node) or _is_before_convolution(node)
 
 
 def _is_behind_convolution(node: ir.Node) -> bool:

@@ -20,7 +20,7 @@ from graphopt.ir.quantizable import Weight, weight_of
 from graphopt.ir.quantizing import Grid, asymmetric, channel_grid
 from graphopt.ir.scoped_names import scopes, scopes_by_graph
 from graphopt.quantization.calibration import Calibration
-from graphopt.quantization.neighbours import is_alone
+from graphopt.quantization.neighbours import is_alone, is_among_convolutions
 from graphopt.quantization.observers import Method
 
 __all__ = ["Between", "Candidate", "between", "candidates", "plan", "values_to_observe"]
@@ -119,7 +119,9 @@ def _weighted(model: ir.Model) -> Iterator[tuple[str, ir.Node, Weight]]:
     for scope, graph in scopes(model.graph):
         for node in graph:
             weight = weight_of(node)
-            if weight is not None and weight.tensor.size >= SMALLEST:
+            if weight is None:
+                continue
+            if weight.tensor.size >= SMALLEST or is_among_convolutions(node):
                 yield scope, node, weight
 
 
@@ -131,7 +133,11 @@ def values_to_observe(found: list[Candidate], others: Sequence[Between] = ()) ->
 
 
 def plan(
-    found: list[Candidate], calibration: Calibration, method: Method, others: Sequence[Between] = ()
+    found: list[Candidate],
+    calibration: Calibration,
+    method: Method,
+    others: Sequence[Between] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> tuple[dict[str, TensorPlan], dict[str, OperatorPlan]]:
     """The table's tensors and operators.
 
@@ -140,13 +146,14 @@ def plan(
         calibration: Of the values that they take and give.
         method: How ranges are chosen.
         others: Operators between their outputs.
+        ranges: Those that are chosen already.
     """
     tensors: dict[str, TensorPlan] = {}
     operators: dict[str, OperatorPlan] = {}
     for name in values_to_observe(found, others):
         observer = calibration.observers[name]
         if observer.is_observed and (observer.low or observer.high):
-            low, high = observer.range(method)
+            low, high = (ranges or {}).get(name) or observer.range(method)
             scale, zero = asymmetric(low, high, ir.DataType.UINT8)
             grid = Grid(ir.DataType.UINT8, np.asarray(scale, np.float32), np.asarray(zero, np.uint8))
             tensors[name] = TensorPlan(grid, range=(low, high), observed=observer.seen)

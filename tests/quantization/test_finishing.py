@@ -7,7 +7,7 @@ import pytest
 from graphopt.ir.quant_table import ModelIdentity, QuantTable, TensorPlan
 from graphopt.ir.quantizing import Grid, asymmetric, dequantized, quantized
 from graphopt.quantization.finishing import finished, with_activations, with_short_scales
-from graphopt.quantization.neighbours import is_alone
+from graphopt.quantization.neighbours import is_alone, is_among_convolutions
 from graphopt.testing import model_from_text, operators_of
 
 IDENTITY = ModelIdentity("0" * 64, 21)
@@ -99,4 +99,5 @@ def test_depthwise_convolutions_among_products(nodes, alone):
     )
     [found] = [node for node in model.graph if "group" in node.attributes]
     assert is_alone(found) is alone
+    assert is_among_convolutions(found) is not alone
     assert not any(is_alone(node) for node in model.graph if node is not found)
