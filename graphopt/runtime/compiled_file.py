@@ -4,7 +4,7 @@
     words       the program's integers
     texts       offsets, then bytes; so blobs
     constants   each at a multiple of 64 bytes: packed for the instruction set, or as they are; those of
-                another set that this CPU runs are packed again
+                another set are packed again
     facts       JSON: signature, where each constant lies, what it was packed from
 
 Numbers are little-endian. The hash is over the header without it, and the sha256 of all behind the header.

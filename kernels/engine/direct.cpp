@@ -6,7 +6,6 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -108,10 +107,20 @@ nb::list call_kernel(const Library& library, const std::string& name, const std:
   return results;
 }
 
+// The packers of an instruction set, as code that runs here.
+const Library& layouts_of(const Library& library, const std::string& isa) {
+  // The lock of Python is held: no two threads open one at the same time.
+  static std::map<std::string, std::unique_ptr<Library>> all;
+  std::unique_ptr<Library>& layouts = all[isa];
+  if (!layouts) layouts = Library::layouts(library.folder(), isa);
+  if (!layouts) fail("constants are packed for %s, which this graphopt (for %s) does not know", isa.c_str(), library.isa());
+  return *layouts;
+}
+
 nb::object pack(const Library& library, const std::string& name, const std::vector<std::pair<Array, int>>& sources,
                 const std::vector<int64_t>& ints) {
   const Packer* packer = library.packer(name);
-  if (packer == nullptr) fail("there is no packed form %s", name.c_str());
+  if (packer == nullptr) fail("there is no packed form %s for %s", name.c_str(), library.isa());
   std::vector<Tensor> tensors;
   for (const auto& [array, dtype] : sources) tensors.push_back(tensor_of(array, static_cast<DType>(dtype)));
   PackRequest request{&kHost, tensors.data(), static_cast<int32_t>(tensors.size()), static_cast<int32_t>(ints.size()), ints.data()};
@@ -131,13 +140,7 @@ nb::object pack(const Library& library, const std::string& name, const std::vect
 // The sources of a packed constant that another instruction set's library made.
 nb::list unpack(const Library& library, const std::string& isa, const std::string& name,
                 const std::vector<std::pair<int, std::vector<int64_t>>>& sources, const std::vector<int64_t>& ints, Array packed) {
-  const std::vector<std::string> runnable = Library::runnable();
-  if (std::find(runnable.begin(), runnable.end(), isa) == runnable.end())
-    fail("constants are packed for %s, which this CPU does not run (it runs %s)", isa.c_str(), library.isa());
-  static std::map<std::string, std::unique_ptr<Library>> others;
-  std::unique_ptr<Library>& other = others[isa];
-  if (!other) other = std::make_unique<Library>(library.folder(), isa);
-  const Packer* packer = other->packer(name);
+  const Packer* packer = layouts_of(library, isa).packer(name);
   if (packer == nullptr) fail("there is no packed form %s for %s", name.c_str(), isa.c_str());
   std::vector<Tensor> tensors;
   std::vector<std::unique_ptr<std::vector<char>>> storage;
@@ -178,13 +181,16 @@ void bind_direct(nb::module_& m, const Library& library) {
   m.def(
       "pack",
       [&library](const std::string& name, const std::vector<std::pair<Array, int>>& sources,
-                 const std::vector<int64_t>& ints) { return pack(library, name, sources, ints); },
-      nb::arg("name"), nb::arg("sources"), nb::arg("ints"));
+                 const std::vector<int64_t>& ints, const std::string& isa) {
+        return pack(isa.empty() ? library : layouts_of(library, isa), name, sources, ints);
+      },
+      nb::arg("name"), nb::arg("sources"), nb::arg("ints"), nb::arg("isa") = "");
   m.def(
       "unpack",
       [&library](const std::string& isa, const std::string& name, const std::vector<std::pair<int, std::vector<int64_t>>>& sources,
                  const std::vector<int64_t>& ints, Array packed) { return unpack(library, isa, name, sources, ints, packed); },
       nb::arg("isa"), nb::arg("name"), nb::arg("sources"), nb::arg("ints"), nb::arg("packed"));
+  m.def("packer_names", [&library] { return library.packer_names(); });
   m.def("kernel_names", [&library] { return library.kernel_names(); });
   m.def("isa", [&library] { return library.isa(); });
 }

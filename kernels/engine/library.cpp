@@ -2,12 +2,14 @@
 
 #include <dlfcn.h>
 
+#include <filesystem>
+
 #include "engine/errors.h"
 
 namespace graphopt {
 
-Library::Library(const std::string& folder, const std::string& isa) : folder_(folder) {
-  const std::string path = folder + "/kernels_" + isa + ".so";
+Library::Library(const std::string& folder, const char* kind, const std::string& isa) : folder_(folder) {
+  const std::string path = folder + "/" + kind + "_" + isa + ".so";
   // Local: libraries of two instruction sets have the same names inside. Never closed: plans point into it.
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) fail("kernel library %s: %s", path.c_str(), dlerror());
@@ -16,6 +18,14 @@ Library::Library(const std::string& folder, const std::string& isa) : folder_(fo
   library_ = open();
   if (library_->abi_version != kAbiVersion)
     fail("%s has version %d of the interface, wanted %d", path.c_str(), library_->abi_version, kAbiVersion);
+}
+
+std::unique_ptr<Library> Library::layouts(const std::string& folder, const std::string& isa) {
+  // The name comes from a file: it may not lead elsewhere.
+  for (const char* known : {"generic", "v3", "v4", "v4dot"})
+    if (isa == known && std::filesystem::exists(folder + "/layouts_" + isa + ".so"))
+      return std::unique_ptr<Library>(new Library(folder, "layouts", isa));
+  return nullptr;
 }
 
 const Kernel* Library::kernel(std::string_view name) const {
@@ -33,6 +43,12 @@ const Packer* Library::packer(std::string_view name) const {
 std::vector<std::string> Library::kernel_names() const {
   std::vector<std::string> names;
   for (int i = 0; i < library_->n_kernels; ++i) names.emplace_back(library_->kernels[i]->name);
+  return names;
+}
+
+std::vector<std::string> Library::packer_names() const {
+  std::vector<std::string> names;
+  for (int i = 0; i < library_->n_packers; ++i) names.emplace_back(library_->packers[i]->name);
   return names;
 }
 

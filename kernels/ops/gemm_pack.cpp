@@ -61,7 +61,7 @@ void unpack(const PackRequest& r, const char* packed, Tensor* sources) {
   });
 }
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) || defined(GRAPHOPT_LAYOUT_OF_PAIRS)
 // Pairs of rows: [(depth + 1) / 2][columns of the panel][2], as dot products of bfloat16 read them.
 int64_t pair_bytes(const PackRequest& r) {
   const Tensor source = matrix(r, r.sources[0]);

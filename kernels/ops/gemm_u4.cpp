@@ -1,79 +1,12 @@
 // `gemm.u4`: the product of floats with weights of 4 bits that share a scale and a zero point in blocks along K.
 //
-//   sources: [N, blocks, block / 2] bytes, low half first; scales f32 [N, blocks]; zero points f32 [N, blocks]
-//   ints:    K, N, block
-//   packed panel: scales [blocks][kPanel], zero points [blocks][kPanel], then [K][kPanel / 2] bytes: the low half of
-//            byte j is column j, the high half column j + kLanes
-//
 // One row: weights become floats in registers. More rows: a panel becomes floats in scratch (in L2), for `gemm`'s tiles.
 #include "ops/gemm_packed.h"
+#include "ops/gemm_u4.h"
 #include "ops/registry.h"
 
 namespace graphopt {
 namespace {
-
-struct Layout4 {
-  int64_t depth, columns, block;
-
-  int64_t blocks() const { return block > 0 ? (depth + block - 1) / block : 0; }
-  int64_t panels() const { return Panels{columns}.count(); }
-  int64_t panel_bytes() const { return blocks() * kPanel * 8 + (depth * kPanel / 2 + 63) / 64 * 64; }
-  int64_t bytes() const { return panels() * panel_bytes(); }
-  float* scales(const char* packed, int64_t p) const { return reinterpret_cast<float*>(const_cast<char*>(packed) + p * panel_bytes()); }
-  float* zeros(const char* packed, int64_t p) const { return scales(packed, p) + blocks() * kPanel; }
-  uint8_t* data(const char* packed, int64_t p) const { return reinterpret_cast<uint8_t*>(zeros(packed, p) + blocks() * kPanel); }
-};
-
-Layout4 layout_of(const PackRequest& r) {
-  if (r.n_ints != 3 || r.n_sources != 3) r.host->fail("weights of 4 bits take 3 sources and 3 numbers");
-  const Layout4 layout{r.ints[0], r.ints[1], r.ints[2]};
-  const int64_t values = layout.columns * layout.blocks();
-  if (layout.block < 2 || layout.block % 2 != 0 || r.sources[0].count() != values * layout.block / 2 ||
-      r.sources[1].count() != values || r.sources[2].count() != values || r.sources[1].dtype != DType::kFloat ||
-      r.sources[2].dtype != DType::kFloat || size_of(r.sources[0].dtype) != 1)
-    r.host->fail("weights of 4 bits for %lld x %lld in blocks of %lld", static_cast<long long>(layout.depth),
-                 static_cast<long long>(layout.columns), static_cast<long long>(layout.block));
-  return layout;
-}
-
-int64_t bytes(const PackRequest& r) { return layout_of(r).bytes(); }
-
-void pack(const PackRequest& r, char* packed) {
-  const Layout4 layout = layout_of(r);
-  for (int i = 0; i < 3; ++i)
-    if (!r.sources[i].is_dense()) r.host->fail("source %d of weights of 4 bits is strided", i);
-  for (int64_t n = 0; n < layout.columns; ++n) {
-    const int64_t p = n / kPanel, j = n % kPanel;
-    for (int64_t g = 0; g < layout.blocks(); ++g) {
-      layout.scales(packed, p)[g * kPanel + j] = r.sources[1].as<float>()[n * layout.blocks() + g];
-      layout.zeros(packed, p)[g * kPanel + j] = r.sources[2].as<float>()[n * layout.blocks() + g];
-    }
-    for (int64_t k = 0; k < layout.depth; ++k) {
-      const int64_t from = n * layout.blocks() * layout.block + k;
-      const int value = r.sources[0].as<uint8_t>()[from / 2] >> (from % 2 * 4) & 15;
-      uint8_t& to = layout.data(packed, p)[k * (kPanel / 2) + j % kLanes];
-      to = static_cast<uint8_t>(to | value << (j < kLanes ? 0 : 4));
-    }
-  }
-}
-
-void unpack(const PackRequest& r, const char* packed, Tensor* sources) {
-  const Layout4 layout = layout_of(r);
-  std::memset(sources[0].data, 0, static_cast<size_t>(sources[0].count()));
-  for (int64_t n = 0; n < layout.columns; ++n) {
-    const int64_t p = n / kPanel, j = n % kPanel;
-    for (int64_t g = 0; g < layout.blocks(); ++g) {
-      sources[1].as<float>()[n * layout.blocks() + g] = layout.scales(packed, p)[g * kPanel + j];
-      sources[2].as<float>()[n * layout.blocks() + g] = layout.zeros(packed, p)[g * kPanel + j];
-    }
-    for (int64_t k = 0; k < layout.depth; ++k) {
-      const int64_t to = n * layout.blocks() * layout.block + k;
-      const int value = layout.data(packed, p)[k * (kPanel / 2) + j % kLanes] >> (j < kLanes ? 0 : 4) & 15;
-      uint8_t& byte = sources[0].as<uint8_t>()[to / 2];
-      byte = static_cast<uint8_t>(byte | value << (to % 2 * 4));
-    }
-  }
-}
 
 // Both halves of kLanes bytes, in 32 bits each.
 GRAPHOPT_INLINE vi widen_bytes(const uint8_t* p) {
@@ -180,7 +113,6 @@ Run prepare(Bind& b) {
   return run_packed<run_block>;
 }
 
-const RegisterPacker u4_panels{"gemm.u4", bytes, pack, unpack};
 const RegisterKernel gemm_u4{"gemm.u4", prepare, shape_packed};
 
 }  // namespace

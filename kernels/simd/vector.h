@@ -11,7 +11,9 @@
 
 namespace graphopt {
 
-#if defined(__AVX512F__)
+#if defined(GRAPHOPT_LAYOUT_BYTES)
+constexpr int kVectorBytes = GRAPHOPT_LAYOUT_BYTES;  // of the CPU whose packed constants are read here
+#elif defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;

@@ -89,34 +89,53 @@ def test_opening_imports_nothing_that_knows_graphs(file: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_file_of_another_instruction_set_is_repacked(tmp_path: Path) -> None:
+WRITES = (
+    "import sys; from graphopt.runtime.compilation import compiled, program_of\n"
+    "from graphopt.runtime.compiled_file import write_compiled\n"
+    "write_compiled(compiled(program_of(sys.argv[1])), sys.argv[2])\n"
+)
+RUNS_BOTH = (
+    "import sys; import numpy as np; from graphopt.runtime import InferenceSession\n"
+    "x = np.load(sys.argv[3])\n"
+    "a, b = [InferenceSession(path).run(None, {'x': x})[0] for path in sys.argv[1:3]]\n"
+    "np.testing.assert_array_equal(a, b)\n"
+)
+
+
+def test_a_file_of_any_cpu_opens_on_any(tmp_path: Path) -> None:
+    """Each of the libraries in place of another CPU's: a weaker one never opens the stronger one's."""
     from graphopt.kernels import _engine
 
-    code = (
-        "import sys; from graphopt.runtime.compilation import compiled, program_of\n"
-        "from graphopt.runtime.compiled_file import write_compiled\n"
-        "write_compiled(compiled(program_of(sys.argv[1])), sys.argv[2])\n"
-    )
-    model = tmp_path / "perceptron.onnx"
+    model, given = tmp_path / "perceptron.onnx", tmp_path / "x.npy"
     onnx.save(models.perceptron(), model)
+    np.save(given, X)
     (expected,) = InferenceSession(model).run(None, {"x": X})
-    for library in sorted(Path(_engine.__file__).parent.glob("kernels_*.so")):
-        isa = library.stem.removeprefix("kernels_")
+    isas = [path.stem.removeprefix("kernels_") for path in _libraries()]
+    for isa in isas:
         path = tmp_path / f"{isa}.gopt"
-        subprocess.run(
-            [sys.executable, "-c", code, str(model), str(path)],
-            env={**os.environ, "GRAPHOPT_ISA": isa},
-            check=True,
-        )
+        _python(isa, WRITES, model, path)
         assert path.read_bytes()[24:40].rstrip(b"\0").decode() == isa
         np.testing.assert_array_equal(InferenceSession(path).run(None, {"x": X})[0], expected)
+    for isa in isas:
+        _python(isa, RUNS_BOTH, tmp_path / f"{_engine.isa()}.gopt", model, given)
 
 
-def test_a_file_of_an_instruction_set_that_does_not_run_here(file: Path, tmp_path: Path) -> None:
+def _libraries() -> list[Path]:
+    from graphopt.kernels import _engine
+
+    return sorted(Path(_engine.__file__).parent.glob("kernels_*.so"))
+
+
+def _python(isa: str, code: str, *arguments: Path) -> None:
+    environment = {**os.environ, "GRAPHOPT_ISA": isa}
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env=environment, check=True)
+
+
+def test_a_file_of_an_instruction_set_that_nobody_knows(file: Path, tmp_path: Path) -> None:
     data = file.read_bytes()
     other = data[:24] + b"v9".ljust(16, b"\0") + data[40:]
     message = assert_refused(signed(other), tmp_path / "bad.gopt")
-    assert "constants are packed for v9, which this CPU does not run" in message
+    assert "constants are packed for v9, which this graphopt (for " in message
     assert "compile it on this machine, or with --portable" in message
     path = tmp_path / "portable.gopt"
     write_compiled(compiled(program_of(models.perceptron())), path, is_portable=True)
