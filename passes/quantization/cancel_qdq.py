@@ -6,10 +6,14 @@
     before   q -> DequantizeLinear(s, z) -> Reshape -> Transpose -> QuantizeLinear(s, z)
     after    q -> Reshape -> Transpose
 
+    before   ArgMax(DequantizeLinear(q))
+    after    ArgMax(q)
+
 Scale, zero point, axis and type must be the same bits: pairs with other scales round to other numbers. That
 the way back gives every integer again is proved for the scale at hand (`Quantization.is_reversible`).
 Between the two may lie what moves numbers or chooses among them: a maximum of integers is the integer of the
-maximum.
+maximum, and since rounding keeps order a bound, or another constant, becomes its integer. What only asks for
+the shape of numbers or for the largest one asks the integers.
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute, axes_of
+from graphopt.ir.operands import input_of
 from graphopt.ir.quantization import BYTES, Quantization, is_dequantize, is_quantize, quantization
-from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, rule_on
+from graphopt.ir.quantizing import Grid, quantized
+from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, op, rule_on
 from graphopt.rewriting.operators import Operator
 from graphopt.rewriting.weights import copy_of
 
@@ -34,6 +40,8 @@ LONGEST = 8
 # MaxPool and the reductions take integers of a byte from opset 12 on, Pad in onnxruntime from 13 on.
 CHOOSING_SINCE = 12
 PAD_SINCE = 13
+# Constants beside what is dequantized are turned into integers up to this size.
+MOST_ELEMENTS = 1 << 16
 
 _MOVING = frozenset(
     {
@@ -49,7 +57,27 @@ _MOVING = frozenset(
         "Identity",
     }
 )
-_CHOOSING = frozenset({"MaxPool", "ReduceMax", "ReduceMin", "GatherElements", "Resize"})
+_CHOOSING = frozenset(
+    {
+        "MaxPool",
+        "ReduceMax",
+        "ReduceMin",
+        "GatherElements",
+        "GatherND",
+        "Resize",
+        "ReverseSequence",
+        "DepthToSpace",
+        "SpaceToDepth",
+    }
+)
+# Which inputs are numbers: those that the result is chosen from.
+_JOINING: dict[str, tuple[int, ...] | None] = {
+    "Max": None,
+    "Min": None,
+    "Where": (1, 2),
+    "ScatterElements": (0, 2),
+    "ScatterND": (0, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -60,15 +88,32 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Coded:
+    """A constant as integers."""
+
+    array: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Integers within bounds; None: there is none."""
+
+    source: Plan
+    low: np.ndarray | None
+    high: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Moved:
-    """A node that moves what lies above it; `sources` for its first inputs."""
+    """A node that moves what lies above it; `sources` for its first inputs, or for those of `places`."""
 
     node: ir.Node
-    sources: tuple[Source | Moved, ...]
+    sources: tuple[Plan, ...]
     pad: np.ndarray | None = None
+    places: tuple[int, ...] | None = None
 
 
-Plan = Source | Moved
+Plan = Source | Coded | Bounded | Moved
 
 
 @rule_on("QuantizeLinear", depth=LONGEST)
@@ -102,10 +147,11 @@ def _may_lead_to_integers(value: ir.Value) -> bool:
     for _ in range(LONGEST):
         if node is None or is_dequantize(node):
             return node is not None
-        first = node.inputs[0] if node.inputs else None
-        if node.domain != "" or node.op_type not in _STEPS or first is None:
+        if node.domain != "" or node.op_type not in _STEPS:
             return False
-        node = first.producer()
+        places = _JOINING.get(node.op_type) or range(len(node.inputs))
+        makers = (v.producer() for i in places if (v := input_of(node, i)) is not None)
+        node = next((maker for maker in makers if maker is not None and maker.op_type != "Constant"), None)
     return False
 
 
@@ -195,17 +241,71 @@ def _integer(wanted: Quantization, number: float) -> np.ndarray:
     return np.asarray(wanted.integer_of(number), wanted.dtype.numpy())
 
 
+def _bounded(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    """Relu and Clip: rounding keeps order, so that a bound of numbers is its integer."""
+    if wanted.axis is not None or m.opset < CHOOSING_SINCE or wanted.wide != ir.DataType.FLOAT:
+        return None
+    bounds: list[float | None] = [0.0, None]
+    if node.op_type == "Clip":
+        for i in (1, 2):
+            given = input_of(node, i)
+            bounds[i - 1] = None if given is None else m.scalar(given)
+            if given is not None and bounds[i - 1] is None:
+                return Rejection(OTHER_PARAMETERS, given)
+    above = _one(m, node, wanted, steps)
+    if not isinstance(above, Moved):
+        return above
+    low, high = (None if b is None else _integer(wanted, b) for b in bounds)
+    low = None if low is None or low <= wanted.lowest else low
+    high = None if high is None or high >= wanted.highest else high
+    return above.sources[0] if low is None and high is None else Bounded(above.sources[0], low, high)
+
+
+def _joining(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
+    """What chooses among several values, one of them dequantized at least; the others may be constants."""
+    if wanted.axis is not None or m.opset < CHOOSING_SINCE or wanted.wide != ir.DataType.FLOAT:
+        return None
+    if attribute(node, "reduction", "none") != "none":
+        return None
+    places = _JOINING[node.op_type] or tuple(range(len(node.inputs)))
+    plans: list[Plan] = []
+    for place in places:
+        value = input_of(node, place)
+        found = _coded(m, value, wanted)
+        if found is None:
+            above = _plan(m, value, wanted, steps) if value is not None else None
+            if above is None or isinstance(above, Rejection):
+                return above
+            found = above
+        plans.append(found)
+    if all(isinstance(plan, Coded) for plan in plans):
+        return None
+    return Moved(node, tuple(plans), places=places)
+
+
+def _coded(m: Match, value: ir.Value | None, wanted: Quantization) -> Plan | None:
+    tensor = m.tensor(value)
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size > MOST_ELEMENTS:
+        return None
+    grid = Grid(wanted.dtype, wanted.scale.astype(np.float32), wanted.zero_point)
+    array = tensor.numpy()
+    return Coded(quantized(array, grid)) if np.isfinite(array).all() else None
+
+
 def _concat(m: Match, node: ir.Node, wanted: Quantization, steps: int) -> Plan | Rejection | None:
     rank, axis = m.rank(node.outputs[0]), attribute(node, "axis")
     if wanted.axis is not None and (rank is None or not isinstance(axis, int) or axis % rank == wanted.axis):
         return None
     plans: list[Plan] = []
     for value in node.inputs:
-        found = _plan(m, value, wanted, steps) if value is not None else None
-        if found is None or isinstance(found, Rejection):
-            return found
+        found = None if wanted.axis is not None else _coded(m, value, wanted)
+        if found is None:
+            above = _plan(m, value, wanted, steps) if value is not None else None
+            if above is None or isinstance(above, Rejection):
+                return above
+            found = above
         plans.append(found)
-    return Moved(node, tuple(plans))
+    return None if all(isinstance(plan, Coded) for plan in plans) else Moved(node, tuple(plans))
 
 
 Step = Callable[[Match, ir.Node, Quantization, int], Plan | Rejection | None]
@@ -214,14 +314,23 @@ _STEPS: dict[str, Step] = {
     **dict.fromkeys(sorted(_CHOOSING), _choosing),
     "Pad": _pad,
     "Concat": _concat,
+    "Relu": _bounded,
+    "Clip": _bounded,
+    **dict.fromkeys(sorted(_JOINING), _joining),
 }
 
 
 def _built(plan: Plan) -> ir.Value:
     if isinstance(plan, Source):
         return plan.value
-    inputs: list[ir.Value | np.ndarray | None] = [_built(source) for source in plan.sources]
-    inputs += plan.node.inputs[len(inputs) :]
+    if isinstance(plan, Coded):
+        return constant(plan.array)
+    if isinstance(plan, Bounded):
+        return op.Clip(_built(plan.source), plan.low, plan.high)
+    inputs: list[ir.Value | np.ndarray | None] = list(plan.node.inputs)
+    places = plan.places if plan.places is not None else range(len(plan.sources))
+    for place, source in zip(places, plan.sources, strict=True):
+        inputs[place] = _built(source)
     if plan.pad is not None:
         inputs[2:3] = [constant(plan.pad)]
     return copy_of(plan.node, inputs)
@@ -255,10 +364,28 @@ def split_of_dequantized(m: Match) -> dict[ir.Value, ir.Value] | Rejection | Non
     return {old: new for olds, new in zip(parts, made, strict=True) for old in olds}
 
 
+@rule_on("ArgMax", "ArgMin", "Shape", "Size", depth=1)
+def asked_of_dequantized(m: Match) -> ir.Value | Rejection | None:
+    """ArgMax(DequantizeLinear(q)) -> ArgMax(q)."""
+    value = m.root.inputs[0]
+    source = value.producer() if value is not None else None
+    if value is None or source is None or not is_dequantize(source) or source.inputs[0] is None:
+        return None
+    if not m.has_one_consumer(value):
+        return Rejection(HAS_OTHER_CONSUMERS, value)
+    if m.root.op_type in ("ArgMax", "ArgMin"):
+        found = quantization(source, m.facts)
+        if found is None or found.axis is not None or found.dtype not in BYTES or m.opset < PAD_SINCE:
+            return Rejection(OTHER_PARAMETERS, value)
+        if not found.is_reversible:  # two integers could be one number
+            return Rejection(NOT_REVERSIBLE, value)
+    return copy_of(m.root, [source.inputs[0]])
+
+
 @dataclass(frozen=True)
 class CancelQdq(Pass):
     """Cancel quantization of what has just been dequantized by the same map."""
 
     name = "cancel-qdq"
     family = "quantization"
-    rules = (quantized_again, quantized_again_by_microsoft, split_of_dequantized)
+    rules = (quantized_again, quantized_again_by_microsoft, split_of_dequantized, asked_of_dequantized)
