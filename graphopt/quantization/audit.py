@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt import __version__
@@ -27,11 +25,11 @@ from graphopt.ir.quantization import is_dequantize, is_quantize
 from graphopt.ir.save import save
 from graphopt.ir.scoped_names import scopes
 from graphopt.reporting.audit import Audit, AuditedOperator, Conversions, Verdict
-from graphopt.runtime.arrays import Result
+from graphopt.verification.compare import Answer
 
 __all__ = ["audit", "audit_file", "quantized_operators"]
 
-Feeds = Mapping[str, npt.NDArray[np.generic]]
+Feeds = Mapping[str, Answer]
 
 # Operators on integers, of the standard and of onnxruntime.
 _INTEGER = frozenset(
@@ -106,7 +104,7 @@ def audit_file(path: Path, target: str) -> Audit:
     return audit(model, target, max(found, key=lambda sample: sample.elements).feeds)
 
 
-def _tried_by(path: Path, target: str) -> Callable[[Feeds], list[Result]]:
+def _tried_by(path: Path, target: str) -> Callable[[Feeds], list[Answer]]:
     """What runs inputs to see whether they are accepted: who is asked later."""
     from graphopt.verification.judge import JudgeError
 
@@ -121,7 +119,7 @@ def _tried_by(path: Path, target: str) -> Callable[[Feeds], list[Result]]:
         options.log_severity_level = 4
         run = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run
 
-    def tried(feeds: Feeds) -> list[Result]:
+    def tried(feeds: Feeds) -> list[Answer]:
         try:
             return list(run(None, dict(feeds)))
         except Exception as error:  # each runtime has classes of its own
