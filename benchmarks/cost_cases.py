@@ -365,6 +365,9 @@ STAND_INS: dict[str, str] = {
     "TensorScatter": "ScatterND",
     "TfIdfVectorizer": "OneHot",
     "Upsample": "Resize",
+    "com.microsoft.QLinearAveragePool": "com.microsoft.QLinearGlobalAveragePool",
+    "com.microsoft.QLinearConcat": "Concat",
+    "com.microsoft.QLinearWhere": "Where",
     **{
         f"ai.graphopt.{product.name}": "MatMul" if product.form == "Compressed" else "MatMulInteger"
         for product in own_operators.PRODUCTS.values()

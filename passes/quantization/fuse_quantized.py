@@ -222,7 +222,40 @@ def _unary(m: Match, node: ir.Node, y: Quantized) -> Result:
     return getattr(ms, f"QLinear{node.op_type}")(*operands[0].parts, y.scale, y.zero_point, **kept)
 
 
+def _concat(m: Match, node: ir.Node, y: Quantized) -> Result:
+    operands = _operands(m, node, y)
+    if isinstance(operands, Rejection):
+        return operands
+    parts = [part for operand in operands for part in operand.parts]
+    return ms.QLinearConcat(y.scale, y.zero_point, *parts, **node.attributes)
+
+
+def _where(m: Match, node: ir.Node, y: Quantized) -> Result:
+    condition, *values = node.inputs
+    found: list[ir.Value] = []
+    for value in values:
+        operand = _operand(m, value)
+        if operand is None or operand.map.axis is not None:
+            return Rejection(NOT_QUANTIZED, value)
+        if operand.dtype is not y.dtype:
+            return Rejection(TYPES_DIFFER, value)
+        found += operand.parts
+    return ms.QLinearWhere(condition, *found, y.scale, y.zero_point)
+
+
+def _average_pool(m: Match, node: ir.Node, y: Quantized) -> Result:
+    operands = _operands(m, node, y)
+    if isinstance(operands, Rejection):
+        return operands
+    if set(node.attributes) - POOLED:
+        return Rejection(HAS_PARAMETERS, node.outputs[0])
+    return ms.QLinearAveragePool(*operands[0].parts, y.scale, y.zero_point, **node.attributes)
+
+
 WRITERS: dict[str, Writer] = {
+    "AveragePool": _average_pool,
+    "Concat": _concat,
+    "Where": _where,
     "Conv": _convolution,
     "MatMul": _product,
     "Gemm": _gemm,
@@ -233,6 +266,9 @@ WRITERS: dict[str, Writer] = {
     "Sigmoid": _unary,
     "Softmax": _unary,
 }
+
+# Attributes of the pool on integers.
+POOLED = frozenset({"auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"})
 
 # What the standard has operators for.
 OURS = ("Conv", "MatMul")

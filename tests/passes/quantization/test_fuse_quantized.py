@@ -163,6 +163,43 @@ def test_one_operand():
     )
 
 
+def test_values_that_are_joined():
+    other = "c = DequantizeLinear (p, sa, za)  "
+    assert_fuses(
+        pair(other + "e = Concat <axis = 1> (a, c, a)", inputs=", uint8[2,2,3,3] p", out="[2,6,3,3]"),
+        fused(
+            "y = com.microsoft.QLinearConcat <axis = 1> (sy, zy, q, sa, za, p, sa, za, q, sa, za)",
+            inputs=", uint8[2,2,3,3] p",
+            out="[2,6,3,3]",
+        ),
+    )
+
+
+def test_a_choice_between_two():
+    other = "c = DequantizeLinear (p, sa, za)  k = Constant <value = bool[3] {1, 0, 1}> ()  "
+    assert_fuses(
+        pair(other + "e = Where (k, a, c)", inputs=", uint8[2,2,3,3] p"),
+        fused(
+            "k = Constant <value = bool[3] {1, 0, 1}> ()  "
+            "y = com.microsoft.QLinearWhere (k, q, sa, za, p, sa, za, sy, zy)",
+            inputs=", uint8[2,2,3,3] p",
+        ),
+    )
+
+
+def test_average_pool():
+    attributes = "<kernel_shape = [2,2], pads = [0,0,1,1], count_include_pad = 1>"
+    assert_fuses(
+        pair(f"e = AveragePool {attributes} (a)"),
+        fused(f"y = com.microsoft.QLinearAveragePool {attributes} (q, sa, za, sy, zy)"),
+    )
+
+
+def test_a_dilated_pool_stays():
+    text = pair("e = AveragePool <kernel_shape = [2,2], dilations = [2,2]> (a)", out="[2,2,1,1]")
+    assert_rejects(PASS, text, HAS_PARAMETERS, opset=19, target="onnxruntime", domains=DOMAINS)
+
+
 def test_softmax_says_which_opset_it_is_of():
     assert_fuses(
         pair("e = Softmax <axis = 3> (a)").replace("float {0.25}", "float {0.00390625}"),
