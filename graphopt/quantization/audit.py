@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from graphopt.ir.scoped_names import scopes
 from graphopt.reporting.audit import Audit, AuditedOperator, Conversions, Verdict
 from graphopt.verification.compare import Answer
 
-__all__ = ["audit", "audit_file", "quantized_operators"]
+__all__ = ["already_quantized", "audit", "audit_file", "quantized_operators"]
 
 Feeds = Mapping[str, Answer]
 
@@ -45,6 +46,8 @@ _CONVERTING = ("elementwise",)
 # Runs that are measured; time to look for inputs.
 RUNS = 5
 SECONDS = 5.0
+# Kinds of operators that a line names.
+MOST_KINDS = 4
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,20 @@ def quantized_operators(model: ir.Model) -> list[tuple[str, ir.Node]]:
         for scope, graph in scopes(model.graph)
         for node in graph
         if _is_quantized(node)
+    ]
+
+
+def already_quantized(model: ir.Model) -> list[str]:
+    """What to tell of a model that is to be quantized and is so already, in part or whole; one line each."""
+    found = quantized_operators(model)
+    if not found:
+        return []
+    kinds = Counter(node.op_type for _, node in found)
+    named = [f"{count} {kind}" for kind, count in kinds.most_common(MOST_KINDS)]
+    named += ["..."] if len(kinds) > MOST_KINDS else []
+    return [
+        f"{len(found)} operators are quantized already ({', '.join(named)}): they keep their scales and codes; "
+        "only what computes floats is looked at"
     ]
 
 

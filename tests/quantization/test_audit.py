@@ -5,7 +5,7 @@ import pytest
 
 from graphopt.errors import ModelError
 from graphopt.ir.save import save
-from graphopt.quantization.audit import audit, audit_file, quantized_operators
+from graphopt.quantization.audit import already_quantized, audit, audit_file, quantized_operators
 from graphopt.quantization.finishing import finished
 from graphopt.testing import model_from_text
 
@@ -108,3 +108,9 @@ def test_a_file_is_audited_on_inputs_that_are_made_up(tmp_path):
     save(model_from_text("g (float[2] x) => (float[2] y) { y = Neg (x) }"), tmp_path / "f.onnx")
     with pytest.raises(ModelError, match="nothing in it is quantized"):
         audit_file(tmp_path / "f.onnx", "onnx")
+
+
+def test_a_model_that_is_quantized_already_is_named_as_such():
+    [line] = already_quantized(model())
+    assert line.startswith("4 operators are quantized already (2 MatMul, 1 Add, 1 Sub): they keep")
+    assert already_quantized(model_from_text("g (float[2] x) => (float[2] y) { y = Neg (x) }")) == []
