@@ -7,6 +7,7 @@
 # make bench-costs     time every operator in onnxruntime, write the targets' tables [ARGS="--times FILE"]
 # make bench-runtime   graphopt's engine beside onnxruntime and OpenVINO [ARGS="--seconds 2 encoder ..."]
 # make bench-kernels   matrix products beside onnxruntime's [ARGS="--rows 1 10 100"]
+# make bench-quantize  [ASR=folder of a recogniser] [MODELS=folder] [ARGS="--limit 40 --only graphopt dynamic"]
 # make bench-optimize  MODELS=folder [PEERS=counts.json] [ONLY="name ..."]
 #
 # The first run of a target makes its environment (network needed once); nothing else is installed by hand.
@@ -23,7 +24,7 @@ SANITIZER_LIBRARIES = $(if $(findstring thread,$(SANITIZER)),tsan,asan ubsan) st
 # In the environment itself, so that the engine's objects are kept from one build to the next.
 BUILD_TOOLS := "setuptools>=77" "cmake>=3.22" "nanobind>=2.4" "ninja>=1.11"
 
-.PHONY: demo test lint types check fuzz conformance sanitize bench-costs bench-runtime bench-kernels bench-optimize clean
+.PHONY: demo test lint types check fuzz conformance sanitize bench-costs bench-runtime bench-kernels bench-quantize bench-optimize clean
 
 test: lint types check
 
@@ -73,6 +74,9 @@ bench-runtime: $(VENV)/.bench
 
 bench-kernels: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.kernels $(ARGS)
+
+bench-quantize: $(VENV)/.bench
+	$(VENV)/bin/python -m benchmarks.quantize $(if $(ASR),--asr $(ASR)) $(if $(MODELS),--models $(MODELS)) $(ARGS)
 
 bench-optimize: $(VENV)/.bench
 	$(VENV)/bin/python -m benchmarks.optimize $(if $(MODELS),$(MODELS),$(error give MODELS=folder)) \
