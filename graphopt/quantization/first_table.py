@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,17 @@ from graphopt.quantization import planning
 from graphopt.quantization.calibration import calibrate
 from graphopt.quantization.checkpoint import Checkpoint
 from graphopt.quantization.observers import Method
+from graphopt.quantization.ranges import DEFAULT, choose_ranges
 from graphopt.quantization.remarks import remarks
 from graphopt.quantization.samples import count_of, samples_of
 from graphopt.quantization.statistics import Statistics
 
-__all__ = ["FirstTable", "first_table"]
+__all__ = ["FirstTable", "Observing", "first_table"]
 
 Array = npt.NDArray[np.generic]
 Data = Path | str | Iterable[Mapping[str, Array]]
+# One way for all ranges, or for each the one that its consumers' outputs ask for.
+Observing = Method | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def first_table(
     model: ir.Model,
     data: Data,
     identity: ModelIdentity,
-    observer: Method = "mse",
+    observer: Observing = "auto",
     *,
     tell: Callable[[str], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
@@ -72,7 +76,10 @@ def first_table(
         statistics,
         checkpoint,
     )
-    tensors, operators = planning.plan(found, seen, observer, others)
+    ranges = choose_ranges(found, seen.observers, statistics) if observer == "auto" else None
+    tensors, operators = planning.plan(
+        found, seen, DEFAULT if observer == "auto" else observer, others, ranges
+    )
     table = QuantTable(
         replace(identity, opset=model.graph.opset_imports.get("", 1)),
         tensors,

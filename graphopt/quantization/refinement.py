@@ -41,7 +41,8 @@ BLOCK = 32
 # What "auto" tries, best first; the others where a weight is so small that it costs nothing.
 _AUTO: tuple[Method, ...] = ("gptq",)
 _AUTO_OF_SMALL: tuple[Method, ...] = ("gptq", "admm", "easyquant")
-_SMALL = 1 << 22
+_AUTO_OF_GROUPS: tuple[Method, ...] = ("gptq", "easyquant")
+_SMALL, _GROUPS = 1 << 22, 16
 _FACTORS = tuple(float(f) for f in np.linspace(0.7, 1.05, 15))
 
 
@@ -72,10 +73,12 @@ class Refined:
 
     Attributes:
         table: With better scales and codes.
-        notes: One for each weight that something was tried on.
+        blocks: Plans of weights with 4 bits, where they were asked for.
+        notes: One for each weight, and each number of bits, that something was tried on.
     """
 
     table: QuantTable
+    blocks: dict[str, TensorPlan]
     notes: tuple[Refinement, ...]
 
 
@@ -116,6 +119,8 @@ def refine(
     table: QuantTable,
     statistics: Statistics,
     method: Method = "auto",
+    *,
+    bits: int = 8,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Refined:
     """Refine the weights of a table.
@@ -125,6 +130,7 @@ def refine(
         table: Everything quantized that may be.
         statistics: Of the inputs of its operators.
         method: Which algorithm; "auto": GPTQ and descent, for small weights what is best.
+        bits: 4: weights that may have blocks of 4 bits get a plan with them, too.
         tell: Called with a few words.
 
     Raises:
@@ -141,7 +147,11 @@ def refine(
         tell(f"refine: {i + 1} of {len(layers)} weights")
         tensors[name], note = _refined(name, layer, plan, method)
         notes.append(note)
-    return Refined(replace(table, tensors=tensors), tuple(notes))
+    blocks: dict[str, TensorPlan] = {}
+    if bits == 4:
+        blocks, others = block_plans(model, statistics, method, tell=tell)
+        notes += others
+    return Refined(replace(table, tensors=tensors), blocks, tuple(notes))
 
 
 def block_plans(
@@ -214,8 +224,9 @@ def bits_of(grid: Grid) -> int:
 def _methods(layer: _Layer, grid: Grid, method: Method) -> Sequence[Method]:
     if method != "auto":
         return (method,)
-    is_small = layer.weight.size * layer.product.depth <= _SMALL and layer.product.groups <= 512
-    return _AUTO_OF_SMALL if is_small and not grid.block_size else _AUTO
+    if grid.block_size or layer.weight.size * layer.product.depth > _SMALL:
+        return _AUTO
+    return _AUTO_OF_SMALL if layer.product.groups <= _GROUPS else _AUTO_OF_GROUPS
 
 
 def _by(method: Method, layer: _Layer, grid: Grid) -> tuple[Grid, Array]:
