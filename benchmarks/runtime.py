@@ -55,14 +55,16 @@ def main(arguments: Sequence[str]) -> None:
 
 def measure(row: Row, seconds: float) -> None:
     """Run a row and print a line for each peer."""
+    if row.prepare is not None:
+        row.prepare()
     ours = engines.ours(row.path, row.precision, optimize=row.optimize)
     runs = {"": over(ours, row.feeds)}
     for peer in row.peers:
         try:
-            runs[peer] = over(engines.PEERS[peer](row.path), row.feeds)
+            runs[peer] = over(engines.PEERS[peer](row.compared), row.feeds)
         except ImportError:
             continue
-    error = _error(ours, engines.onnxruntime(row.path), row.feeds)
+    error = _error(ours, engines.onnxruntime(row.compared), row.feeds)
     mark = "" if error <= row.tolerance else " !"
     times = interleaved(list(runs.values()), seconds)
     for peer, taken in zip(runs, times, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import runtime_engines as engines
 from benchmarks.children import run_python
-from benchmarks.runtime_rows import encoder, frames, recogniser_files
+from benchmarks.runtime_rows import QUANTIZED_RECOGNISER, encoder, frames, recogniser_files
 from benchmarks.runtime_timing import interleaved, over, timed
 
 FIRST_LENGTHS = range(31, 51)
@@ -56,13 +56,14 @@ def two_threads(folder: Path) -> None:
 def memory(folder: Path) -> None:
     """Peak memory of loading and running over the same process after importing the engine."""
     path, _ = recogniser_files(folder)
-    compiled = folder / "recogniser.gopt"
     cases = [("ours", path), ("onnxruntime", path)]
-    if run_python("graphopt", "compile", path, "-o", compiled).code == 0:
-        cases.insert(0, ("ours", compiled))
+    for source in (path, folder / QUANTIZED_RECOGNISER):  # the latter if its row was run
+        compiled = folder / f"{source.stem}.gopt"
+        if source.exists() and run_python("graphopt", "compile", source, "-o", compiled).code == 0:
+            cases.insert(0, ("ours", compiled))
     for engine, file in cases:
         ended = run_python("benchmarks.runtime_memory", engine, file)
-        what = f"memory, recogniser from {file.suffix}"
+        what = f"memory, recogniser from {file.name}"
         print(f"{what:44} {engine:12} {ended.output.strip() or ended.why}; reach 55", flush=True)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.children import run_python
 from benchmarks.models import growing_caches, pre_norm, recogniser, tiny_nodes
 from benchmarks.models.builder import save, uniform
 from benchmarks.recipes import Recipe
@@ -19,10 +20,11 @@ from benchmarks.recipes import Recipe
 Feeds = dict[str, NDArray[Any]]
 
 LENGTHS = (10, 30, 100)
+QUANTIZED_RECOGNISER = "recogniser.int8.onnx"
 STEPS = 400
 TINY = 1000
 # Largest error of a precision, relative to the largest value of an output.
-ERRORS = {"f32": 1e-5, "bf16": 1e-2, "int8": 4e-2}
+ERRORS = {"f32": 1e-5, "bf16": 1e-2, "int8": 4e-2, "static int8": 2e-1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class Row:
         reach: The ratio that is aimed at, to the first peer.
         reach_ms: The time that is aimed at.
         per: The time is given for one of so many.
+        tolerance: Of the largest error.
+        original: What the model was made of: peers run it, and errors are to it.
+        prepare: Makes the model, if the row is wanted.
     """
 
     name: str
@@ -49,6 +54,13 @@ class Row:
     optimize: bool = True
     per: int = 1
     tolerance: float = field(default=1e-4)
+    original: Path | None = None
+    prepare: Callable[[], object] | None = None
+
+    @property
+    def compared(self) -> Path:
+        """What peers run."""
+        return self.original or self.path
 
 
 def rows(folder: Path) -> list[Callable[[], list[Row]]]:
@@ -56,6 +68,7 @@ def rows(folder: Path) -> list[Callable[[], list[Row]]]:
     return [
         lambda: _encoders(folder),
         lambda: _recogniser(folder),
+        lambda: _quantized_recogniser(folder),
         _zoo,
         lambda: _tiny(folder),
         lambda: _loop(folder),
@@ -129,6 +142,37 @@ def _recordings(path: Path, count: int = 8) -> tuple[Feeds, ...]:
 def _recogniser(folder: Path) -> list[Row]:
     path, feeds = recogniser_files(folder)
     return [Row("recogniser as exported", path, feeds, 3.9, per=len(feeds))]
+
+
+def _quantized_recogniser(folder: Path) -> list[Row]:
+    """The recogniser as `graphopt quantize` makes it, beside what was exported."""
+    path, feeds = recogniser_files(folder)
+    quantized = folder / QUANTIZED_RECOGNISER
+
+    def prepare() -> None:
+        if quantized.exists():
+            return
+        samples = folder / "samples"
+        samples.mkdir(exist_ok=True)
+        given = os.environ.get("GRAPHOPT_ASR")
+        for i, one in enumerate(_recordings(Path(given) / "calib.npz", 16) if given else feeds):
+            np.savez(samples / f"{i}.npz", feats=one["feats"])
+        ended = run_python("graphopt", "quantize", path, "--data", samples, "-o", quantized)
+        if ended.code:
+            raise RuntimeError(f"{path}: {ended.why}")
+
+    return [
+        Row(
+            "recogniser, static int8",
+            quantized,
+            feeds,
+            8.0,
+            per=len(feeds),
+            tolerance=ERRORS["static int8"],
+            original=path,
+            prepare=prepare,
+        )
+    ]
 
 
 # Model, size (None: the largest of its recipe), ratio to reach.
