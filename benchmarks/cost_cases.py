@@ -368,6 +368,7 @@ STAND_INS: dict[str, str] = {
     "com.microsoft.QLinearAveragePool": "com.microsoft.QLinearGlobalAveragePool",
     "com.microsoft.QLinearConcat": "Concat",
     "com.microsoft.QLinearWhere": "Where",
+    "com.microsoft.MatMulNBits": "com.microsoft.MatMulIntegerToFloat",
     **{
         f"ai.graphopt.{product.name}": "MatMul" if product.form == "Compressed" else "MatMulInteger"
         for product in own_operators.PRODUCTS.values()

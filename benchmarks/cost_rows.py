@@ -25,6 +25,7 @@ WRITTEN = (
     "FusedGemm",
     "FusedMatMul",
     "MatMulIntegerToFloat",
+    "MatMulNBits",
     "QGemm",
     "QLinearAdd",
     "QLinearAveragePool",

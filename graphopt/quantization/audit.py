@@ -86,7 +86,7 @@ def already_quantized(model: ir.Model) -> list[str]:
     named = [f"{count} {kind}" for kind, count in kinds.most_common(MOST_KINDS)]
     named += ["..."] if len(kinds) > MOST_KINDS else []
     return [
-        f"{len(found)} operators are quantized already ({', '.join(named)}): they keep their scales and codes; "
+        f"{len(found)} operators are quantized already ({', '.join(named)}): they keep scales and codes; "
         "only what computes floats is looked at"
     ]
 

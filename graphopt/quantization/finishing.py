@@ -17,9 +17,10 @@ from graphopt import targets
 from graphopt.ir.quant_table import QuantTable, TensorPlan
 from graphopt.ir.quantizing import Grid, symmetric_scale
 from graphopt.ir.verifier import verify
-from graphopt.rewriting import Driver, Editor
+from graphopt.rewriting import Driver, Editor, registry
 from graphopt.rewriting import pipeline as pipelines
 from graphopt.rewriting.opsets import OpsetPolicy
+from graphopt.rewriting.pipeline import Group, Pipeline
 
 __all__ = ["Activations", "finished", "with_activations", "with_short_scales"]
 
@@ -27,6 +28,8 @@ Activations = Literal["u8", "s8"]
 
 # Operators are optimized as with `graphopt optimize`.
 LEVEL = 2
+# What goes before: it rounds more than the model says, which is what fewer bits were asked for.
+_FIRST = {"onnxruntime": ("fuse-stored-products",)}
 
 
 def finished(model: ir.Model, target: str) -> ir.Model:
@@ -34,7 +37,8 @@ def finished(model: ir.Model, target: str) -> ir.Model:
     who = targets.find(target)
     meta = dict(model.meta)
     editor = Editor(model, target=who, opset_policy=OpsetPolicy("keep", who))
-    Driver(editor, strict=True).run(pipelines.default(LEVEL, target))
+    first = tuple(Group((registry.find(name)(),)) for name in _FIRST.get(target, ()))
+    Driver(editor, strict=True).run(Pipeline((*first, *pipelines.default(LEVEL, target).groups)))
     verify(editor.model)
     editor.model.meta.update(meta)
     return editor.model
