@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graphopt.errors import GraphoptError, MismatchError, ModelError, OutputError, UsageError
     from graphopt.ir.load import load
     from graphopt.ir.save import save
+    from graphopt.quantizer import Quantized, quantize
     from graphopt.rewriting.passes import Pass
     from graphopt.rewriting.registry import register
     from graphopt.rewriting.rule import Rule, rule
@@ -24,12 +25,14 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Pass",
+    "Quantized",
     "Result",
     "Rule",
     "UsageError",
     "__version__",
     "load",
     "optimize",
+    "quantize",
     "register",
     "rule",
     "save",
@@ -41,11 +44,13 @@ _HOME = {
     "ModelError": "graphopt.errors",
     "OutputError": "graphopt.errors",
     "Pass": "graphopt.rewriting",
+    "Quantized": "graphopt.quantizer",
     "Result": "graphopt.compiler",
     "Rule": "graphopt.rewriting",
     "UsageError": "graphopt.errors",
     "load": "graphopt.ir.load",
     "optimize": "graphopt.compiler",
+    "quantize": "graphopt.quantizer",
     "register": "graphopt.rewriting",
     "rule": "graphopt.rewriting",
     "save": "graphopt.ir.save",
