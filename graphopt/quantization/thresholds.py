@@ -5,6 +5,8 @@ A threshold is given in bins; what lies above saturates at the last code.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +14,9 @@ __all__ = ["divergences", "kl", "percentile", "squared_errors"]
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+# Numbers of one array while divergences are computed.
+_TOGETHER = 1 << 15
 
 
 def percentile(counts: Counts, share: float) -> float:
@@ -38,25 +43,44 @@ def divergences(counts: Counts, levels: int, candidates: npt.NDArray[np.int64]) 
     floor(j * i / levels). All candidates come from prefix sums.
     """
     h = counts.astype(np.float64)
-    cumulated = np.concatenate([[0.0], np.cumsum(h)])
-    entropy = np.concatenate([[0.0], np.cumsum(_xlogx(h))])
-    filled = np.concatenate([[0], np.cumsum(counts > 0)])
-    total = cumulated[-1]
-    i = candidates[:, None]
-    edges = np.arange(levels + 1)[None, :] * i // levels
-    groups = np.diff(cumulated[edges], axis=1)
-    bins = np.diff(filled[edges], axis=1).astype(np.float64)
-    kept, last = cumulated[candidates], h[candidates - 1]
+    sums = _Sums(
+        h,
+        np.concatenate([[0.0], np.cumsum(h)]),
+        np.concatenate([[0.0], np.cumsum(_xlogx(h))]),
+        np.concatenate([[0], np.cumsum(counts > 0)]),
+    )
+    # A few candidates at a time: what they need stays in a near cache.
+    few = max(_TOGETHER // levels, 1)
+    parts = [candidates[first : first + few] for first in range(0, len(candidates), few)]
+    return np.concatenate([_divergences(sums, levels, part) for part in parts])
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """A histogram, and over its first bins: of counts, of count times logarithm, of bins that are not empty."""
+
+    counts: Floats
+    cumulated: Floats
+    entropy: Floats
+    filled: Counts
+
+
+def _divergences(sums: _Sums, levels: int, candidates: npt.NDArray[np.int64]) -> Floats:
+    total = sums.cumulated[-1]
+    edges = np.arange(levels + 1)[None, :] * candidates[:, None] // levels
+    groups = np.diff(sums.cumulated[edges], axis=1)
+    bins = np.diff(sums.filled[edges], axis=1).astype(np.float64)
+    kept, last = sums.cumulated[candidates], sums.counts[candidates - 1]
     tail = total - kept
     bins[:, -1] += (last == 0) & (tail > 0)
-    mass = groups.copy()
-    mass[:, -1] += tail
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(groups / (bins * kept[:, None]))
-        terms = np.where(mass > 0, mass * logs, 0.0)
-        found = entropy[candidates] - _xlogx(last) + _xlogx(last + tail) - terms.sum(axis=1)
-        divergence: Floats = found / total - np.log(total)
-    divergence[np.isnan(divergence) | (kept == 0)] = np.inf
+    # Empty groups add nothing, but for the last one, if it has the tail: then nothing says it.
+    lost = (groups[:, -1] == 0) & (tail > 0)
+    shares = np.where(groups > 0, groups, 1.0) / np.where(groups > 0, bins * kept[:, None], 1.0)
+    logs = np.log(shares)
+    sum_of_logs = np.einsum("ij,ij->i", groups, logs) + tail * logs[:, -1]
+    found = sums.entropy[candidates] - _xlogx(last) + _xlogx(last + tail) - sum_of_logs
+    divergence: Floats = found / total - np.log(total)
+    divergence[lost | (kept == 0)] = np.inf
     return divergence
 
 
