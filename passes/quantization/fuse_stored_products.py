@@ -4,8 +4,8 @@
     after    com.microsoft.MatMulNBits(x, w in blocks along K, scales, b)
 
 onnxruntime makes such products itself when it loads a model, in blocks of 32 and with inputs that it rounds
-to 8 bits a block. In blocks of 256 they take 0.70 to 1.0 of the time (75 x 1024 x 256: 261 instead of 381 us);
-the inputs' rounding is a little coarser. `accuracy-level` 1 computes floats, at 2 to 17 times the time. This is
+to 8 bits a block. In blocks of 256 they take 0.70 to 1.0 of the time (75 x 1024 x 256: 261 of 381 us); the
+rounding of inputs is a little coarser. `accuracy-level` 1 computes floats, at 2 to 17 times the time. This is
 not what the model says but what comes with fewer bits: `graphopt quantize` does it, `optimize` on request.
 """
 
