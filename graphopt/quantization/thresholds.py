@@ -57,7 +57,7 @@ def divergences(counts: Counts, levels: int, candidates: npt.NDArray[np.int64]) 
 
 @dataclass(frozen=True)
 class _Sums:
-    """A histogram, and over its first bins: of counts, of count times logarithm, of bins that are not empty."""
+    """A histogram, and sums over its first bins: counts, count times logarithm, bins that are not empty."""
 
     counts: Floats
     cumulated: Floats
