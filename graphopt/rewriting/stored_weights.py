@@ -76,6 +76,9 @@ class StoredWeights:
     def store_half(self, users: Sequence[Weight]) -> None:
         """Store a weight as float16, and make it a float again for everything that uses it.
 
+        Args:
+            users: The weight at each operator that was looked at: tables look up half the bits, too.
+
         Raises:
             UsageError: It has numbers that float16 can't say.
         """
@@ -93,7 +96,14 @@ class StoredWeights:
             shape_of(weight.tensor),
         )
         stored = self._stored(half, f"{value.name}_half", home)
-        self.editor.take_over(value, self._cast(stored, ir.DataType.FLOAT, self._first(home)))
+        for table in (user for user in users if user.is_table):
+            draft = Draft(self.editor, table.node)
+            with building(draft):
+                rows = op.Gather(stored, table.node.inputs[1], axis=0)
+                draft.replace(table.node.outputs[0], op.Cast(rows, to=int(ir.DataType.FLOAT)))
+            self.editor.commit(draft, None)
+        if value.uses() or value.is_graph_output():
+            self.editor.take_over(value, self._cast(stored, ir.DataType.FLOAT, self._first(home)))
         self.drop(value)
 
     def constant(self, array: np.ndarray, name: str, graph: ir.Graph) -> ir.Value:

@@ -234,6 +234,25 @@ def test_half_of_what_is_too_large() -> None:
         applied(model(MATMUL, w=W * 1e6), table({}, {"mul": OperatorPlan("float16")}))
 
 
+def test_rows_of_half_the_bits() -> None:
+    text = "g (int64[N] i, float[M,64] x) => (float[N,32] e, float[M,32] y) { [look] e = Gather(w, i)  [mul] y = MatMul(x, w) }"
+    half = OperatorPlan("float16", 16)
+    for operators, expected in (
+        ({"look": half}, ["Cast", "Cast", "Gather", "MatMul"]),
+        ({"look": half, "mul": half}, ["Cast", "Cast", "Gather", "MatMul"]),
+    ):
+        found = applied(model(text, w=W), table({}, operators))
+        assert sorted(types(found.graph)) == expected
+        assert [v.dtype for v in found.graph.initializers.values()] == [ir.DataType.FLOAT16]
+        i = np.array([3, 0, -1])
+        near_w = W.astype(np.float16).astype(np.float32)
+        e, y = answers(found, i=i, x=X)
+        np.testing.assert_array_equal(e, near_w[i])
+        np.testing.assert_allclose(y, X @ near_w, rtol=1e-4, atol=1e-4)
+    only = "g (int64[N] i) => (float[N,32] e) { [look] e = Gather(w, i) }"
+    assert types(applied(model(only, w=W), table({}, {"look": half})).graph) == ["Gather", "Cast"]
+
+
 def test_codes_are_for_all_where_one_operator_wants_them() -> None:
     text = "g (float[N,64] x) => (float[N,32] y, float[N,32] z) { [a] y = MatMul(x, w)  n = Neg(x)  [b] z = MatMul(n, w) }"
     operators = {"a": OperatorPlan("int8", inputs=("x",)), "b": OperatorPlan("float16")}
