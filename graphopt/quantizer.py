@@ -25,17 +25,20 @@ from graphopt.ir import scopes
 from graphopt.ir.quant_table import ModelIdentity, QuantTable
 from graphopt.ir.scoped_names import name_nodes
 from graphopt.quantization.applying import TARGET, compressed, raise_opset, with_table
+from graphopt.quantization.audit import already_quantized, audit
 from graphopt.quantization.checkpoint import Checkpoint
 from graphopt.quantization.deciding import Deciding, decide
 from graphopt.quantization.finishing import Activations, finished, with_activations, with_short_scales
-from graphopt.quantization import refinement as refining
 from graphopt.quantization.first_table import Observing, first_table
 from graphopt.quantization.loss import Loss, measure
+from graphopt.quantization.refinement import Method as Refinement
+from graphopt.quantization.refinement import refine
 from graphopt.quantization.samples import samples_of
 from graphopt.quantization.search import Search
 from graphopt.quantization.spool import repeatable
 from graphopt.quantization.summary import summary_of
 from graphopt.quantization.weights_alone import weights_alone
+from graphopt.reporting.audit import Audit
 from graphopt.reporting.quantization import QuantizationReport, WeightBits
 from graphopt.rewriting import pipeline as pipelines
 
@@ -75,7 +78,7 @@ def quantize(
     table: QuantTable | None = None,
     weights_only: Literal["int8", "int4"] | None = None,
     observer: Observing = "auto",
-    refinement: refining.Method = "auto",
+    refinement: Refinement = "auto",
     deciding: Deciding | None = None,
     verify: bool = True,
     verify_seconds: float = 10.0,
@@ -121,20 +124,21 @@ def quantize(
     prepared, warnings = prepare(path, text, needed, verify, verify_seconds, progress)
     checkpoint = Checkpoint(state, f"{digest} {text} {__version__}") if state is not None else None
     loss: Loss | None = None
+    checked: Audit | None = None
     found: Search | None = None
     if data is not None:
         data = repeatable(data)
         tell("calibrate")
         identity = ModelIdentity(digest, OPSET, text, f"graphopt {__version__}")
         first = first_table(prepared, data, identity, observer, tell=tell, checkpoint=checkpoint)
-        table = with_activations(first.table, activations)
         warnings += first.warnings
-        refined = refining.refine(prepared, table, first.statistics, refinement, tell)
-        table, blocks = refined.table, {}
-        if weights_only == "int4" or (weights_only is None and deciding is not None and deciding.bits == 4):
-            blocks, _ = refining.block_plans(prepared, first.statistics, refinement, tell=tell)
+        table = with_activations(first.table, activations)
+        bits = 8 if weights_only == "int8" or deciding is None else deciding.bits
+        bits = 4 if weights_only == "int4" else bits
+        refined = refine(prepared, table, first.statistics, refinement, bits=bits, tell=tell)
+        table = refined.table
         if weights_only is not None:
-            table = weights_alone(table, blocks)
+            table = weights_alone(table, refined.blocks)
         elif deciding is not None and table.operators:
             found = decide(
                 prepared,
@@ -142,7 +146,7 @@ def quantize(
                 samples_of(data, prepared),
                 deciding,
                 statistics=first.statistics,
-                blocks=blocks,
+                blocks=refined.blocks,
                 target=target,
                 tell=tell,
             )
@@ -150,7 +154,10 @@ def quantize(
         table = with_short_scales(table) if target == "graphopt" else table
     tell("apply")
     result = with_table(prepared, table) if table is not None else compressed(prepared, weights_only)
-    if not any(node.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for node in graph):
+    is_done = any(n.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for n in graph)
+    if not is_done and found is not None:
+        warnings.append("the limit leaves nothing in 8 bits")
+    elif not is_done:
         raise ModelError(
             f"{path.name}: nothing in it can be quantized",
             hint="weights must be constant, of float32 and large",
@@ -160,6 +167,7 @@ def quantize(
     if data is not None:
         tell("measure")
         loss = measure(prepared, result, samples_of(data, prepared), LOSS_SAMPLES)
+        checked = audit(result, target, next(iter(samples_of(data, prepared))))
     report = QuantizationReport.of(
         path=path,
         mode=weights_only or "static",
@@ -201,7 +209,7 @@ def prepare(
     )
     raise_opset(optimized.model, opset)
     name_nodes(optimized.model)
-    return optimized.model, list(optimized.report.warnings)
+    return optimized.model, [*optimized.report.warnings, *already_quantized(optimized.model)]
 
 
 def sha256_of(path: Path) -> str:

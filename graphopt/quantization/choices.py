@@ -24,7 +24,6 @@ Choice = Literal["int8", "int7", "int4", "weight_only", "float16", "float"]
 CHOICES: tuple[Choice, ...] = ("int8", "int7", "weight_only", "int4", "float16", "float")
 
 BLOCK = 32
-_LARGEST_OF_SEVEN_BITS = 63
 
 
 def may_be(group: Group, choice: Choice) -> bool:
@@ -76,9 +75,7 @@ def weight_plan(
         eight = TensorPlan(channel_grid(weight, member.channels), "weight")
     if choice != "int7":
         return eight
-    grid = eight.grid
-    scale = (grid.scale.astype(np.float64) * 127 / _LARGEST_OF_SEVEN_BITS).astype(np.float32)
-    return replace(eight, grid=replace(grid, scale=scale), codes=None)
+    return TensorPlan(channel_grid(weight, eight.grid.axis, bits=7), "weight")
 
 
 def restored_weight(weight: Array, plan: TensorPlan | None, choice: Choice) -> Array:

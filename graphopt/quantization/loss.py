@@ -18,7 +18,7 @@ from graphopt.ir.save import save
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-__all__ = ["Loss", "decided", "measure"]
+__all__ = ["Answers", "Loss", "agreeing", "answers_of", "measure"]
 
 Array = npt.NDArray[np.generic]
 
@@ -29,8 +29,8 @@ class Loss:
 
     Attributes:
         samples: How many samples ran through both.
-        agreement: Share of the samples whose decoded outputs are all the same: the integer ones, or without
-            any the positions of the largest number along the last axis; None: nothing of that kind.
+        agreement: Share of the samples whose integer outputs are all the same; without any, the share of
+            rows whose largest number is at the same place; None: nothing of that kind.
         sqnr: Signal to noise of float outputs in decibels, where shapes are the same; None: nothing to
             compare, infinite: no difference.
         other_shapes: Samples with an output of another shape.
@@ -42,6 +42,19 @@ class Loss:
     other_shapes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What outputs decide.
+
+    Attributes:
+        arrays: Integer outputs, or positions of largest numbers along the last axis.
+        is_whole: Whether they are one answer (a text), not one for each row.
+    """
+
+    arrays: list[Array]
+    is_whole: bool
+
+
 def measure(
     reference: ir.Model, quantized: ir.Model, samples: Iterable[Mapping[str, Array]], limit: int
 ) -> Loss:
@@ -50,17 +63,15 @@ def measure(
         sessions = [
             _session(model, Path(folder, f"{i}.onnx")) for i, model in enumerate((reference, quantized))
         ]
-        count = agreeing = other_shapes = 0
+        count = alike = asked = other_shapes = 0
         signal = noise = 0.0
-        is_decoded = False
         for feeds in samples:
             if count == limit:
                 break
             count += 1
             first, second = (session.run(None, dict(feeds)) for session in sessions)
-            same = _same_decisions(first, second)
-            is_decoded |= same is not None
-            agreeing += bool(same)
+            same, of = agreeing(answers_of(first), answers_of(second))
+            alike, asked = alike + same, asked + of
             if any(a.shape != b.shape for a, b in zip(first, second, strict=True)):
                 other_shapes += 1
                 continue
@@ -72,7 +83,7 @@ def measure(
     sqnr = None
     if signal > 0:
         sqnr = math.inf if noise == 0 else 10 * math.log10(signal / noise)
-    return Loss(count, agreeing / count if is_decoded and count else None, sqnr, other_shapes)
+    return Loss(count, alike / asked if asked else None, sqnr, other_shapes)
 
 
 def _session(model: ir.Model, path: Path) -> ort.InferenceSession:
@@ -84,18 +95,22 @@ def _session(model: ir.Model, path: Path) -> ort.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def decided(outputs: Sequence[Array]) -> list[Array] | None:
-    """What outputs decide: the integer ones, else positions of largest numbers; None: nothing."""
+def answers_of(outputs: Sequence[Array]) -> Answers | None:
+    """What outputs decide; None: nothing."""
     found = [a for a in outputs if a.dtype.kind in "iub"]
-    if not found:
-        scores = [a for a in outputs if a.dtype.kind == "f" and a.ndim and a.shape[-1] > 1]
-        found = [a.argmax(-1) if a.size else np.zeros(a.shape[:-1], np.int64) for a in scores]
-    return found or None
+    if found:
+        return Answers(found, True)
+    scores = [a for a in outputs if a.dtype.kind == "f" and a.ndim and a.shape[-1] > 1]
+    found = [a.argmax(-1) if a.size else np.zeros(a.shape[:-1], np.int64) for a in scores]
+    return Answers(found, False) if found else None
 
 
-def _same_decisions(first: Sequence[Array], second: Sequence[Array]) -> bool | None:
-    """Whether decided outputs are the same; None where nothing is decided."""
-    a, b = decided(first), decided(second)
-    if a is None or b is None:
-        return None if a is b else False
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+def agreeing(first: Answers | None, second: Answers | None) -> tuple[int, int]:
+    """How many decisions of one sample are alike, and how many there are: one, or one for each row."""
+    if first is None or second is None:
+        return 0, 0
+    pairs = list(zip(first.arrays, second.arrays, strict=True))
+    if first.is_whole:
+        return int(all(np.array_equal(a, b) for a, b in pairs)), 1
+    alike = sum(int((a == b).sum()) if a.shape == b.shape else 0 for a, b in pairs)
+    return alike, sum(max(a.size, b.size) for a, b in pairs)

@@ -59,9 +59,9 @@ class Noise:
     @property
     def sqnr(self) -> float | None:
         """Signal to noise in decibels; infinite without any noise; None: nothing to compare."""
-        if self.signal <= 0:
+        if self.signal <= 0 or not math.isfinite(self.signal):
             return None
-        return math.inf if self.noise == 0 else -10 * math.log10(self.ratio)
+        return math.inf if self.ratio == 0 else -10 * math.log10(self.ratio)
 
     @property
     def mean_distance(self) -> float | None:
@@ -70,9 +70,8 @@ class Noise:
 
     def loss(self, metric: Metric) -> float:
         """What is to be small, and adds up over groups while it is."""
-        if self.lost:
-            return math.inf
-        return (self.kl or 0.0) if metric == "kl" else self.ratio
+        found = (self.kl or 0.0) if metric == "kl" else self.ratio
+        return math.inf if self.lost or not math.isfinite(found) else found
 
 
 def total(parts: Mapping[int, Noise] | Sequence[Noise]) -> Noise:

@@ -26,7 +26,7 @@ from graphopt.ir.graphs import named_bodies
 from graphopt.ir.inference import Facts
 from graphopt.ir.names import Names
 from graphopt.ir.scoped_names import scopes, scopes_by_graph
-from graphopt.quantization.loss import decided
+from graphopt.quantization.loss import Answers, answers_of
 from graphopt.runtime import InferenceSession
 
 __all__ = ["Decision", "Probe", "Replay", "Run", "decisions_of", "probes_of", "ranks_of"]
@@ -91,7 +91,7 @@ class Run:
         decided: By the scoped name of a value, its contents by iteration.
     """
 
-    answers: list[Array] | None = None
+    answers: Answers | None = None
     probes: dict[str, list[Array]] = field(default_factory=dict)
     decided: dict[str, dict[tuple[int, ...], Array]] = field(default_factory=dict)
 
@@ -247,7 +247,7 @@ class Replay:
             for name, array in zip(self._session.output_names, results, strict=True)
             if isinstance(array, np.ndarray)
         }
-        run.answers = decided(list(arrays.values()))
+        run.answers = answers_of(list(arrays.values()))
         run.probes |= {p.name: [arrays[p.name]] for p in self._probes if p.is_output and p.name in arrays}
         return run
 

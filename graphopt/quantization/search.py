@@ -16,6 +16,8 @@ from graphopt.ir.save import save
 from graphopt.quantization import decision
 from graphopt.quantization.applying import with_table
 from graphopt.quantization.choices import CHOICES, Choice
+from graphopt.quantization.finishing import finished
+from graphopt.quantization.groups import Group
 from graphopt.quantization.limits import SLACK, Limits, pick
 from graphopt.quantization.noise import Metric
 from graphopt.quantization.sensitivity import (
@@ -92,6 +94,7 @@ class Search:
         is_reached: Whether it keeps the limits.
         limits: These.
         metric: What losses of groups are in.
+        groups: In the order of the model.
         sensitivity: By a group's name.
         additivity: Whether they add up.
         tables: Of all points.
@@ -103,6 +106,7 @@ class Search:
     is_reached: bool
     limits: Limits
     metric: Metric
+    groups: tuple[Group, ...]
     sensitivity: Mapping[str, Sensitivity]
     additivity: Additivity
     tables: Callable[[int], QuantTable] = field(repr=False)
@@ -216,6 +220,7 @@ class _Searching:
             is_reached,
             self.limits,
             metric,
+            tuple(bench.groups),
             found,
             is_sum,
             table_of,
@@ -274,11 +279,33 @@ class _Searching:
             self._explore_small()
         if whole_front:
             self._measure([self._rung(slack, is_lean=is_lean) for slack in FAR for is_lean in (True, False)])
-        elif limits.max_size is None and limits.max_fallbacks is None:
-            for slack in FAR:
-                if any(limits.keeps(point) for point in self.points.values()):
-                    break
-                self._measure([self._rung(slack, is_lean=True), self._rung(slack)])
+        if limits.max_size is None and limits.max_fallbacks is None and not limits.knee:
+            self._climb()
+
+    def _climb(self) -> None:
+        """Where no point keeps the limit so far: up the ladder until one does, and back half of the way."""
+        failed = 0
+        for slack in FAR:
+            if any(self.limits.keeps(point) for point in self.points.values()):
+                return
+            near = self._rung(slack, is_lean=True)
+            self._measure([near])
+            reached = self.rungs.index(self._rung(slack))
+            if self._keeps(self.rungs[reached]):
+                for _ in range(BISECTIONS):
+                    middle = (failed + reached) // 2
+                    if middle in (failed, reached):
+                        break
+                    if self._keeps(self.rungs[middle]):
+                        reached = middle
+                    else:
+                        failed = middle
+                return
+            failed = reached
+
+    def _keeps(self, choices: Mapping[str, Choice]) -> bool:
+        self._measure([choices])
+        return self.limits.keeps(self.points[_key(choices)])
 
     def _explore_size(self, most: int) -> None:
         """The best of a size; files that come out too large take the excess back."""
@@ -310,8 +337,7 @@ class _Searching:
             choices = self._sized(middle)
             if choices is None:
                 return
-            self._measure([choices])
-            if self.limits.keeps(self.points[_key(choices)]):
+            if self._keeps(choices):
                 high = middle
             else:
                 low = middle
@@ -336,7 +362,7 @@ class _Searching:
             )
 
     def _file_bytes(self, choices: Mapping[str, Choice]) -> int:
-        model = with_table(self.bench.model, self.bench.table_of(choices))
+        model = finished(with_table(self.bench.model, self.bench.table_of(choices)), self.target)
         with TemporaryDirectory(prefix="graphopt-") as folder:
             save(model, Path(folder, "model.onnx"))
             return sum(file.stat().st_size for file in Path(folder).iterdir())

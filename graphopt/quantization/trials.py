@@ -19,6 +19,7 @@ from graphopt.ir.quant_table import QuantTable, TensorPlan
 from graphopt.quantization.applying import with_table
 from graphopt.quantization.choices import Choice, chosen
 from graphopt.quantization.groups import Group, groups_of, weighted_operators
+from graphopt.quantization.loss import agreeing
 from graphopt.quantization.noise import Noise, noise_between, total
 from graphopt.quantization.replay import Decision, Probe, Replay, Run, decisions_of, probes_of, ranks_of
 
@@ -53,22 +54,22 @@ class Outcome:
 
     Attributes:
         noise: On the float model's path.
-        samples: Samples whose answers were compared.
+        answers: Answers compared: of each sample one, or one for each row where the largest number is one.
         alike: How many of them were the same.
         distance: Edit distance of answers that are sequences, over all of them.
         length: Of the float model's answers.
     """
 
     noise: Noise = field(default_factory=Noise)
-    samples: int = 0
+    answers: int = 0
     alike: int = 0
     distance: int = 0
     length: int = 0
 
     @property
     def agreement(self) -> float | None:
-        """Share of samples with the same answers; None: nothing is decided, or it was not asked for."""
-        return self.alike / self.samples if self.samples else None
+        """Share of answers that are the same; None: nothing is decided, or it was not asked for."""
+        return self.alike / self.answers if self.answers else None
 
 
 def merged(parts: Mapping[int, Outcome]) -> Outcome:
@@ -76,7 +77,7 @@ def merged(parts: Mapping[int, Outcome]) -> Outcome:
     ordered = [parts[i] for i in sorted(parts)]
     return Outcome(
         total([part.noise for part in ordered]),
-        sum(part.samples for part in ordered),
+        sum(part.answers for part in ordered),
         sum(part.alike for part in ordered),
         sum(part.distance for part in ordered),
         sum(part.length for part in ordered),
@@ -241,11 +242,12 @@ def _compared(found: Outcome, reference: Run, other: Run) -> Outcome:
     first, second = reference.answers, other.answers
     if first is None or second is None:
         return found
-    pairs = list(zip(first, second, strict=True))
+    pairs = list(zip(first.arrays, second.arrays, strict=True))
+    alike, count = agreeing(first, second)
     return replace(
         found,
-        samples=found.samples + 1,
-        alike=found.alike + all(np.array_equal(a, b) for a, b in pairs),
+        answers=found.answers + count,
+        alike=found.alike + alike,
         distance=found.distance + sum(_edits(a, b) for a, b in pairs),
         length=found.length + sum(a.size for a, _ in pairs),
     )

@@ -1,4 +1,4 @@
-"""What quantizing a model did, as data."""
+"""What quantizing a model did, as data; `quantization.schema.json` beside this file describes its JSON."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import onnx_ir as ir
 
 from graphopt import __version__
 from graphopt.ir import scopes
 from graphopt.ir.element_types import FLOATS
+from graphopt.reporting.audit import Audit
+from graphopt.reporting.decision import DecisionReport
 
 if TYPE_CHECKING:
     from graphopt.ir.quant_table import QuantTable
 
-__all__ = ["SCHEMA", "QuantizationReport", "WeightBits"]
+__all__ = ["SCHEMA", "QuantizationReport", "WeightBits", "schema"]
 
 SCHEMA = "urn:graphopt:quantization:1"
 
@@ -82,9 +85,11 @@ class QuantizationReport:
         modes: How many operators the table has in each mode.
         reasons: Operators that were left out, and why.
         loss: On the samples; None: not measured.
+        decision: What was measured to decide, and what was taken; None: nothing was decided.
         samples: How many calibrated.
         warnings: One line each.
         seconds: All in all.
+        audit: What of the result computes with integers; None: it was not run.
     """
 
     name: str
@@ -95,9 +100,11 @@ class QuantizationReport:
     modes: dict[str, int]
     reasons: dict[str, str]
     loss: MeasuredLoss | None
+    decision: DecisionReport | None
     samples: int | None
     warnings: tuple[str, ...]
     seconds: float
+    audit: Audit | None = None
 
     @classmethod
     def of(
@@ -110,8 +117,10 @@ class QuantizationReport:
         weights: WeightBits,
         table: QuantTable | None,
         loss: MeasuredLoss | None,
+        decision: DecisionReport | None = None,
         warnings: tuple[str, ...],
         seconds: float,
+        audit: Audit | None = None,
     ) -> QuantizationReport:
         """Gather what is known before the result is saved."""
         plans = table.operators if table is not None else {}
@@ -125,9 +134,11 @@ class QuantizationReport:
             dict(sorted(Counter(plan.mode for plan in plans.values()).items())),
             {name: plan.reason for name, plan in plans.items() if plan.reason},
             loss,
+            decision,
             note.samples if note is not None else None,
             warnings,
             seconds,
+            audit,
         )
 
     def saved(self, path: Path) -> QuantizationReport:
@@ -166,6 +177,10 @@ class QuantizationReport:
                 "sqnr_db": None if sqnr is None or math.isinf(sqnr) else round(sqnr, 3),
                 "other_shapes": self.loss.other_shapes,
             }
+        if self.decision is not None:
+            found["decision"] = self.decision.to_dict()
+        if self.audit is not None:
+            found["audit"] = self.audit.to_dict()
         return found
 
     def to_json(self) -> str:
@@ -188,7 +203,17 @@ class QuantizationReport:
             found.append(
                 f"loss       {', '.join(parts) or 'nothing to compare'} on {self.loss.samples} samples"
             )
+        if self.decision is not None:
+            found += self.decision.lines()
+        if self.audit is not None:
+            found += self.audit.lines()
         return found + [f"warning    {warning}" for warning in self.warnings]
+
+
+def schema() -> dict[str, Json]:
+    """The JSON schema of a report."""
+    text = files("graphopt.reporting").joinpath("quantization.schema.json").read_text(encoding="utf-8")
+    return cast(dict[str, Json], json.loads(text))
 
 
 def _operators(model: ir.Model) -> dict[str, int]:

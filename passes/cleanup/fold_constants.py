@@ -46,6 +46,10 @@ DEFERRED = frozenset({*DEFERRED_MOVEMENT, *DEFERRED_ARITHMETIC, "Split", "Gather
 # A dequantized weight is four times its size, and the runtime wants to see it quantized.
 KEPT = frozenset({("", "Constant"), ("", "DequantizeLinear"), ("com.microsoft", "DequantizeLinear")})
 
+# So is a weight stored in 16 bits for half of that; smaller ones are not worth an operator.
+HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+SMALLEST_WEIGHT = 1024
+
 Contents = np.ndarray | ir.TensorProtocol
 Results = dict[ir.Value, Contents]
 
@@ -73,6 +77,8 @@ def results_of(m: Match) -> Results | Rejection | Literal[False]:
         return known
     if any(v is not None and constants.constant(v) is None for v in node.inputs) or not _may_fold(m):
         return False
+    if _is_stored_narrow(m):
+        return False
     needed = _needed(node)
     estimate = sum(_bytes(m, v) for v in needed)
     rejection = _too_large(m, needed, estimate)
@@ -86,6 +92,23 @@ def results_of(m: Match) -> Results | Rejection | Literal[False]:
 def _is_alias(node: ir.Node) -> bool:
     """Whether it gives a constant a second name: to fold it would store the contents twice."""
     return node.op_type == "Identity" and node.domain == "" and not node.outputs[0].is_graph_output()
+
+
+def _is_stored_narrow(m: Match) -> bool:
+    """Whether it widens a weight for operators that wait for other inputs anyway: half as many bytes stay."""
+    node = m.root
+    if node.op_type != "Cast" or node.domain != "" or node.inputs[0] is None:
+        return False
+    tensor, value = constants.constant(node.inputs[0]), node.outputs[0]
+    if tensor is None or tensor.dtype not in HALVES or tensor.size < SMALLEST_WEIGHT:
+        return False
+    if m.dtype(value) not in (ir.DataType.FLOAT, ir.DataType.DOUBLE) or value.is_graph_output():
+        return False
+    users = [use.node for use in value.uses()]
+    return all(
+        any(v is not None and constants.constant(v) is None and v is not value for v in u.inputs)
+        for u in users
+    )
 
 
 def _may_fold(m: Match) -> bool:

@@ -49,13 +49,16 @@ def test_a_decoding_loop_takes_the_float_models_words() -> None:
     apart = total([noise_between(probes, a, b) for a, b in zip(runs, on_its_own, strict=True)])
     together = total([noise_between(probes, a, b) for a, b in zip(runs, led, strict=True)])
     # It does say other words, and from then on every number is another one.
-    assert any(not np.array_equal(a.answers[0], b.answers[0]) for a, b in zip(runs, on_its_own, strict=True))
+    assert any(
+        not np.array_equal(a.answers.arrays[0], b.answers.arrays[0])
+        for a, b in zip(runs, on_its_own, strict=True)
+    )
     assert together.steps == apart.steps == 6 * 12
     assert 0 < together.kl < apart.kl / 1.5
     # The first step is the same either way; the answer is the one that was fed.
     np.testing.assert_array_equal(led[0].probes[probes[0].name][0], on_its_own[0].probes[probes[0].name][0])
     for a, b in zip(runs, led, strict=True):
-        np.testing.assert_array_equal(a.answers[0], b.answers[0])
+        np.testing.assert_array_equal(a.answers.arrays[0], b.answers.arrays[0])
 
 
 def test_the_same_model_on_its_own_path_is_the_same() -> None:
@@ -89,10 +92,11 @@ def test_a_scan() -> None:
     other = worse(model, 0.5)
     follower, free = Replay(other, decisions, probes, ranks_of(runs)), Replay(other, [], probes)
     assert any(
-        not np.array_equal(r.answers[0], free.run(f).answers[0]) for r, f in zip(runs, samples, strict=True)
+        not np.array_equal(r.answers.arrays[0], free.run(f).answers.arrays[0])
+        for r, f in zip(runs, samples, strict=True)
     )
     for feeds, run in zip(samples, runs, strict=True):
-        np.testing.assert_array_equal(follower.run(feeds, run).answers[0], run.answers[0])
+        np.testing.assert_array_equal(follower.run(feeds, run).answers.arrays[0], run.answers.arrays[0])
 
 
 def test_decisions_below_an_if_and_outside_of_loops() -> None:

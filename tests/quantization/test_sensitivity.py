@@ -28,7 +28,7 @@ def test_local_noise_is_that_of_the_operator_alone() -> None:
         {t.shard: perform(found, t) for t in trials_of(found, found.only(found.groups[1], "int8"))}
     )
     assert outcome.noise.ratio == pytest.approx(out["int8"], rel=0.3)
-    assert outcome.samples == 0 and outcome.agreement is None
+    assert outcome.answers == 0 and outcome.agreement is None
 
 
 @pytest.mark.parametrize(("make", "samples"), [(classifier, rows(16)), (decoder, sentences(16))])
@@ -86,7 +86,7 @@ def test_answers_are_compared_on_a_free_run() -> None:
     found, _ = bench(decoder(), sentences(4))
     everything = tuple((g.name, "int8" if g.is_integer else "weight_only") for g in found.groups)
     outcome = perform(found, Trial(everything, 0, True))
-    assert outcome.samples == 4 and outcome.length == 48
+    assert outcome.answers == 4 and outcome.length == 48
     assert outcome.agreement == outcome.alike / 4
     exact = perform(found, Trial(tuple((g.name, "float") for g in found.groups), 0, True))
     assert (exact.alike, exact.distance, exact.noise.noise) == (4, 0, 0)

@@ -252,3 +252,17 @@ def test_a_second_name_of_a_weight_does_not_become_a_second_weight():
         "g (float[2] x) => (float[2] y) { w = Constant <value = float[2] {1.0, 2.0}> ()  "
         "v = Identity (w)  a = Add (x, v)  y = Mul (a, w) }",
     )
+
+
+def test_a_weight_in_sixteen_bits_stays_so_where_only_what_computes_with_it_widens_it():
+    stored = (
+        "g (float[N,64] x, float16[64,64] w) => (float[N,64] y) { v = Cast <to = 1> (w)  y = MatMul(x, v) }"
+    )
+    turned = stored.replace("MatMul(x, v)", "MatMul(x, t)").replace("y =", "t = Transpose(v)  y =")
+    for text, left in ((stored, ["Cast", "MatMul"]), (turned, ["MatMul"])):
+        model = model_from_text(text)
+        weight = model.graph.inputs.pop(1)
+        weight.const_value = ir.tensor(np.full((64, 64), 0.5, np.float16))
+        model.graph.register_initializer(weight)
+        run_pass(PASS, model)
+        assert operators_of(model) == left
