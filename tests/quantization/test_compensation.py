@@ -1,0 +1,137 @@
+"""Channels are rescaled where quantizing loses less by it, and only there."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from graphopt.ir.quant_table import ModelIdentity, QuantTable
+from graphopt.ir.scoped_names import name_nodes
+from graphopt.quantization.applying import scaled
+from graphopt.quantization.calibration import calibrate
+from graphopt.quantization.compensation import Compensation, compensate
+from graphopt.quantization.equalization import adjusting, equalize, equalizing, side_ranges
+from graphopt.quantization.planning import candidates
+from graphopt.quantization.rescaling import seams
+from graphopt.quantization.smoothing import smoothing
+from graphopt.quantization.statistics import Statistics
+from graphopt.runtime import InferenceSession
+
+RNG = np.random.default_rng(0)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def model(text: str, **weights: np.ndarray) -> ir.Model:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]>\n{text}')
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in weights.items())
+    found = ir.from_proto(proto)
+    name_nodes(found)
+    return found
+
+
+def test_equalizing_two_channels() -> None:
+    made, taken = np.array([8, 0.5]), np.array([0.5, 2])
+    s = equalizing(made, taken)
+    np.testing.assert_allclose(s, [4, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(made / s, [2, 1], rtol=1e-6)
+    np.testing.assert_allclose(taken * s, [2, 1], rtol=1e-6)
+    np.testing.assert_array_equal(equalizing(np.array([0.0, 3]), np.array([1.0, 0])), [1, 1])
+
+
+def test_adjusting_to_one_scale() -> None:
+    made = np.array([8, 0.5, 0])
+    np.testing.assert_allclose(adjusting(made), [1, 0.0625, 1])
+    np.testing.assert_array_equal(adjusting(np.zeros(2)), [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected", "inputs", "weights"),
+    [(0.5, [4, 1], [4, 1], [4, 1]), (0.75, [8, 1], [2, 1], [8, 1])],
+)
+def test_smoothing_two_channels(
+    alpha: float, expected: list[float], inputs: list[float], weights: list[float]
+) -> None:
+    x, w = np.array([[16, 0.5], [-8, 1]]), np.array([[0.25, -1], [0.5, 1]])
+    sizes = np.abs(x).max(0), np.abs(w).max(1)
+    # The second channel has 1 on both sides, the first 16 and 1.
+    s = smoothing(*sizes, alpha)
+    np.testing.assert_allclose(s, expected, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(x / s).max(0), inputs, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(w * s[:, None]).max(1), weights, rtol=1e-6)
+    np.testing.assert_allclose((x / s) @ (w * s[:, None]), x @ w)
+    np.testing.assert_array_equal(smoothing(np.array([0.0, 2]), np.array([1.0, 0]), alpha), [1, 1])
+
+
+FFN = "g (float[N,64] x) => (float[N,64] y) { h = MatMul(x, w)  r = Relu(h)  [down] y = MatMul(r, v) }"
+CHAIN = """g (float[N,64] x) => (float[N,64] y) {
+    h = MatMul(x, w)  r = Relu(h)  k = MatMul(r, v)  s = Relu(k)  y = MatMul(s, u) }"""
+
+
+def test_neighbours_are_equalized_until_nothing_moves() -> None:
+    weights = {n: numbers(64, 64) * np.exp(RNG.uniform(-2, 2, (64, 64))) for n in "wvu"}
+    found = seams(model(CHAIN, **{n: a.astype(np.float32) for n, a in weights.items()}))
+    chosen = equalize(found, weights, [None, None])
+    after = {n: a.copy() for n, a in weights.items()}
+    for seam, s in zip(found, chosen, strict=True):
+        for part in seam.constants:
+            after[part.name] *= part.factors(s).reshape([-1 if i == part.axis else 1 for i in range(2)])
+    for seam in found:
+        made, taken = (side_ranges(seam, after, made=side) for side in (True, False))
+        np.testing.assert_allclose(made, taken, rtol=3e-3)
+
+
+def compensation(source: ir.Model, samples: list[np.ndarray], **options: bool) -> Compensation:
+    found = candidates(source)
+    statistics = Statistics(found)
+    calibrate(source, [], [{"x": x} for x in samples], statistics=statistics)
+    return compensate(source, found, statistics, "minmax", **options)
+
+
+def outliers() -> tuple[np.ndarray, list[np.ndarray]]:
+    """A weight that makes some channels much larger than others, and samples."""
+    w = numbers(64, 64) * np.where(np.arange(64) % 16 == 0, 30, 1).astype(np.float32)
+    return w, [numbers(50, 64) for _ in range(8)]
+
+
+@pytest.mark.parametrize("options", [{"with_smoothing": False}, {"with_equalization": False}])
+def test_channels_much_larger_than_others(options: dict[str, bool]) -> None:
+    w, samples = outliers()
+    source = model(FFN, w=w, v=numbers(64, 64))
+    found = compensation(source, samples, **options)
+    assert [note.operator for note in found.notes] == ["down"] and found.notes[0].kept
+    assert found.notes[0].after < found.notes[0].before / 2
+    assert set(found.scalings) == {"w", "v"}
+    after = scaled(source, QuantTable(ModelIdentity("0" * 64, 21), scalings=found.scalings))
+    feeds = {"x": samples[0]}
+    first, second = (InferenceSession(m).run(None, feeds)[0] for m in (source, after))
+    np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-3 * np.abs(first).max())
+
+
+def test_what_does_not_help_is_undone() -> None:
+    # Rows that hardly count would be raised, and channels lowered: the others pay for it.
+    v = numbers(64, 64) * np.where(np.arange(64) < 8, 0.1, 1).astype(np.float32)[:, None]
+    found = compensation(model(FFN, w=numbers(64, 64), v=v), outliers()[1], with_smoothing=False)
+    [note] = found.notes
+    assert not note.kept and note.after > 2 * note.before
+    assert not found.scalings
+
+
+def test_one_scale_for_a_whole_weight() -> None:
+    w, samples = outliers()
+    source = model(CHAIN, w=w, v=numbers(64, 64) * np.exp(2 * numbers(64)), u=numbers(64, 64))
+    found = compensation(source, samples, per_tensor=True)
+    assert {note.step for note in found.notes} == {"equalize", "smooth", "adjust"}
+    kept = [note for note in found.notes if note.kept]
+    assert kept and all(note.after < note.before for note in kept)
+
+
+def test_without_seams_nothing_is_tried() -> None:
+    found = compensation(
+        model(FFN.replace("Relu", "Tanh"), w=numbers(64, 64), v=numbers(64, 64)), outliers()[1]
+    )
+    assert found == Compensation({}, ())
