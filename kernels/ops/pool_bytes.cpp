@@ -9,21 +9,25 @@
 namespace graphopt {
 namespace {
 
+// Of the channels from c on, as many as a `line` has, or `count` where that is fewer.
+template <int bytes, class T>
+GRAPHOPT_INLINE void max_of_line(const PoolParams& p, const int64_t at[kWindowAxes], const T* x, T* y, int64_t c, size_t count) {
+  typedef T line __attribute__((vector_size(bytes)));
+  line most = line{} + std::numeric_limits<T>::lowest();
+  p.for_taps(at, [&](int64_t offset, int64_t) {
+    line v{};
+    std::memcpy(&v, x + offset + c, count);
+    most = v > most ? v : most;
+  });
+  std::memcpy(y + c, &most, count);
+}
+
 template <class T>
 void max_of_window(const PoolParams& p, const int64_t at[kWindowAxes], const T* x, T* y) {
-  typedef T line __attribute__((vector_size(kVectorBytes)));
-  for (int64_t c = 0; c < p.channels; c += kVectorBytes) {
-    const auto count = static_cast<size_t>(p.channels - c < kVectorBytes ? p.channels - c : kVectorBytes);
-    line most = line{} + std::numeric_limits<T>::lowest();
-    p.for_taps(at, [&](int64_t offset, int64_t) {
-      line v{};
-      if (count == kVectorBytes) std::memcpy(&v, x + offset + c, kVectorBytes);
-      else std::memcpy(&v, x + offset + c, count);
-      most = v > most ? v : most;
-    });
-    if (count == kVectorBytes) std::memcpy(y + c, &most, kVectorBytes);
-    else std::memcpy(y + c, &most, count);
-  }
+  int64_t c = 0;
+  for (; c + kVectorBytes <= p.channels; c += kVectorBytes) max_of_line<kVectorBytes>(p, at, x, y, c, kVectorBytes);
+  for (; c + 16 <= p.channels; c += 16) max_of_line<16>(p, at, x, y, c, 16);
+  if (c < p.channels) max_of_line<16>(p, at, x, y, c, static_cast<size_t>(p.channels - c));
 }
 
 }  // namespace
