@@ -140,12 +140,12 @@ void exponentials_of(float* scores, int64_t keys, Running& r, float* correction)
   for (int v = 0; v < nv; ++v) safe[v] = max(broadcast(-std::numeric_limits<float>::max()), m[v]);
   for (int64_t j = 0; j < keys; ++j)
     for (int v = 0; v < nv; ++v) {
-      const vf e = exp(load(scores + j * kLanes2 + v * kLanes) - safe[v]);
+      const vf e = exp_nonpositive(load(scores + j * kLanes2 + v * kLanes) - safe[v]);
       sum[v] += e;
       store(scores + j * kLanes2 + v * kLanes, e);
     }
   for (int v = 0; v < nv; ++v) {
-    const vf factor = exp(r.top[v] - safe[v]);
+    const vf factor = exp_nonpositive(r.top[v] - safe[v]);
     store(correction + v * kLanes, factor);
     r.sum[v] = r.sum[v] * factor + sum[v];
     r.top[v] = m[v];

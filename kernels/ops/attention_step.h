@@ -51,7 +51,7 @@ inline float exponentials(float* scores, int64_t keys) {
   const vf m = broadcast(std::max(max_of(top), -std::numeric_limits<float>::max()));
   vf sum{};
   for (int64_t j = 0; j < keys; j += kLanes) {
-    const vf e = exp(load(scores + j) - m);
+    const vf e = exp_nonpositive(load(scores + j) - m);
     sum += e;
     store(scores + j, e);
   }

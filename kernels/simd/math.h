@@ -4,7 +4,7 @@
 // holds each to its bound); infinities, NaN, denormal arguments and results, and arguments of any size are right.
 // Coefficients are minimax fits of ours (Remez exchange, 40 digits), rounded to float32.
 //
-//   exp 1   log 1   expm1 1.5   softplus 2.5   erf 1.5   tanh 2   sigmoid 2.5   silu 3 (results above 1e-35)
+//   exp 1   log 1   expm1 1.5   softplus 2.5   erf 1.5   tanh 2   sigmoid 2.5   silu 3.3 (results above 1e-35)
 //   gelu, gelu_tanh: absolute error below 1.5e-7 |x| (1 + erf cancels for negative x); gelu_fast: 2e-7 |x|
 #pragma once
 #include <cmath>
@@ -99,19 +99,54 @@ GRAPHOPT_INLINE ExpParts split_exponent(vf x) {
   return {n, r + n * 2.12194440e-4f};
 }
 
-GRAPHOPT_INLINE vf exp(vf x) {
-  x = min(broadcast(89.0f), max(broadcast(-104.0f), x));  // in this order NaN stays
+#if defined(__AVX512F__)
+// 2^(i / 16)
+alignas(64) static constexpr float kSixteenths[16] = {
+    1.0f, 1.0442737f, 1.0905077f, 1.1387886f, 1.1892071f, 1.2418578f, 1.2968396f, 1.3542556f,
+    1.4142135f, 1.4768262f, 1.5422108f, 1.6104903f, 1.6817929f, 1.7562522f, 1.8340081f, 1.9152066f};
+
+// What these have been rounded by.
+alignas(64) static constexpr float kSixteenthsLow[16] = {
+    0, 4.83347e-08f, -1.307754e-08f, 5.3862223e-08f, 3.7976353e-08f, 4.496838e-08f, -4.0189995e-08f, -1.0123349e-08f,
+    2.4203235e-08f, -4.500899e-08f, 8.070905e-09f, 9.836217e-09f, -2.4755327e-08f, -9.23577e-09f, -1.1239278e-08f, 9.845328e-09f};
+
+// exp on [-104, 89], where NaN stays: x = n ln(2) + r for multiples n of 1/16, whose fraction a table takes care of.
+// 2.5 ns a vector at 3.6 GHz; `exact`: 0.76 units of the last place instead of 0.98, for a tenth more.
+template <bool exact = false>
+GRAPHOPT_INLINE vf exp_within(vf x) {
+  vf t = x * 1.44269504f + kMagic / 16;
+  vf n = t - kMagic / 16;
+  vf r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  vf p = (r * 0.16667009f + 0.50001629f) * (r * r) + r;
+  vf fraction = __builtin_shuffle(load(kSixteenths), (vi)t);  // the shuffle takes the low bits
+  vf rest = exact ? fraction * p + __builtin_shuffle(load(kSixteenthsLow), (vi)t) : fraction * p;
+  return (vf)_mm512_scalef_ps((__m512)(fraction + rest), (__m512)n);  // by the whole part of n
+}
+// exp for arguments known to be at most 0 and above -87. NaN is not always kept.
+GRAPHOPT_INLINE vf exp_normal(vf x) { return exp_within(x); }
+#else
+template <bool exact = false>
+GRAPHOPT_INLINE vf exp_within(vf x) {
   ExpParts e = split_exponent(x);
   return scale_by_power(exp_residue(e.r) + 1.0f, e.n);
 }
-
-// exp for arguments known to be at most 0 and above -87: results are normal numbers. NaN is not kept.
 GRAPHOPT_INLINE vf exp_normal(vf x) {
   vf t = x * 1.44269504f + kMagic;
   vf n = t - kMagic;
   vf r = x - n * 0.693359375f;
   vf p = exp_residue(r + n * 2.12194440e-4f) + 1.0f;
   return (vf)((vi)p + ((vi)t << 23));
+}
+#endif
+
+GRAPHOPT_INLINE vf exp(vf x) {
+  return exp_within(min(broadcast(89.0f), max(broadcast(-104.0f), x)));  // in this order NaN stays
+}
+// exp for arguments known to be at most 0; NaN stays.
+template <bool exact = false>
+GRAPHOPT_INLINE vf exp_nonpositive(vf x) {
+  return exp_within<exact>(max(broadcast(-104.0f), x));
 }
 
 // exp(x) - 1
@@ -202,7 +237,7 @@ GRAPHOPT_INLINE vf tanh(vf x) {
 }
 
 GRAPHOPT_INLINE vf sigmoid(vf x) {
-  vf e = exp(-abs(x));  // never overflows; small results keep their digits
+  vf e = exp_nonpositive<true>(-abs(x));  // never overflows; small results keep their digits
   return choose((vi)(x < 0.0f), e, broadcast(1.0f)) / (1.0f + e);
 }
 
@@ -255,7 +290,7 @@ GRAPHOPT_INLINE vf gelu_tanh(vf x) {
 
 // log(1 + exp(x))
 GRAPHOPT_INLINE vf softplus(vf x) {
-  return log1p_unit(exp(-abs(x))) + max(vf{}, x);
+  return log1p_unit(exp_nonpositive<true>(-abs(x))) + max(vf{}, x);
 }
 
 }  // namespace graphopt
