@@ -19,6 +19,7 @@ from graphopt.ir.dims import Dim, Expr
 from graphopt.ir.dims.expression import Atom, Kind
 from graphopt.lowering.program import Definition, Instruction, Module, Program
 from graphopt.lowering.schedule import Segment, schedule, used_symbols
+from graphopt.lowering.sharing import shared_memory
 
 __all__ = ["FORMAT", "Tables", "encode"]
 
@@ -130,6 +131,7 @@ def _module(module: Module, numbers: _Numbers, done: list[list[int]], used: set[
         for body in instruction.bodies
     }
     plan = schedule(module, used)
+    shared = shared_memory(module, plan.local)
     words = [numbers.text(module.name), len(module.registers)]
     for number, register in enumerate(module.registers):
         dims = register.dims if register.is_sized else None
@@ -138,7 +140,8 @@ def _module(module: Module, numbers: _Numbers, done: list[list[int]], used: set[
         strides = register.strides if dims is not None else None
         words.append(int(strides is not None))
         words += numbers.dims(strides or ())
-        words += [register.base, numbers.dim(register.offset), register.constant]
+        base = shared.get(number, register.base)
+        words += [base, numbers.dim(register.offset), register.constant]
         words += [int(plan.local[number]), numbers.text(register.name)]
     words += _list(module.inputs) + _list(module.outputs)
     words += [len(module.captures), *(r for pair in module.captures for r in pair)]

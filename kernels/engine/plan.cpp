@@ -23,6 +23,53 @@ size_t index_of(const SegmentInfo& segment, int32_t reg) {
   return static_cast<size_t>(std::lower_bound(segment.registers.begin(), segment.registers.end(), reg) - segment.registers.begin());
 }
 
+// Memory that has its place, and when it is in use.
+struct Block {
+  int64_t offset, end;
+  int32_t first, last;
+};
+
+// Placed memory by time: a binary tree over the instructions, each block in the smallest node around its life. A query
+// meets what lives at the same time and little else.
+class Placed {
+ public:
+  explicit Placed(int32_t instructions) {
+    while (leaves_ < instructions) leaves_ *= 2;
+    heads_.assign(static_cast<size_t>(2 * leaves_), -1);
+    below_.assign(heads_.size(), 0);
+  }
+  void add(const Block& block) {
+    int32_t node = block.first + leaves_, other = block.last + leaves_;
+    while (node != other) node /= 2, other /= 2;
+    links_.push_back({block, heads_[static_cast<size_t>(node)]});
+    heads_[static_cast<size_t>(node)] = static_cast<int32_t>(links_.size()) - 1;
+    for (; node > 0; node /= 2) ++below_[static_cast<size_t>(node)];
+  }
+  // All that live while `block` does.
+  void find(const Block& block, std::vector<Block>& found) const { find(1, 0, leaves_, block, found); }
+
+ private:
+  void find(int32_t node, int32_t begin, int32_t end, const Block& block, std::vector<Block>& found) const {
+    if (block.last < begin || block.first >= end || below_[static_cast<size_t>(node)] == 0) return;
+    for (int32_t i = heads_[static_cast<size_t>(node)]; i >= 0; i = links_[static_cast<size_t>(i)].next) {
+      const Block& other = links_[static_cast<size_t>(i)].block;
+      if (other.last >= block.first && other.first <= block.last) found.push_back(other);
+    }
+    if (end - begin == 1) return;
+    const int32_t middle = begin + (end - begin) / 2;
+    find(2 * node, begin, middle, block, found);
+    find(2 * node + 1, middle, end, block, found);
+  }
+
+  struct Link {
+    Block block;
+    int32_t next;
+  };
+  int32_t leaves_ = 1;
+  std::vector<int32_t> heads_, below_;  // by node: its first block; how many there are in it and below
+  std::vector<Link> links_;
+};
+
 }  // namespace
 
 const char* name_of(DType dtype) {
@@ -233,31 +280,30 @@ void Planner::place(const ModuleInfo& module, const SegmentInfo& segment, Plan& 
     return x != y ? x > y : a < b;
   });
   // Best fit by decreasing size between those that live at the same time.
-  struct Block {
-    int64_t offset, end;
-    int32_t first, last;
-  };
-  std::vector<Block> placed;
-  placed.reserve(order.size());
+  Placed placed(segment.count);
+  std::vector<Block> beside;
   plan.offsets.assign(n, 0);
   plan.arena_bytes = 0;
   for (int32_t i : order) {
     const auto at = static_cast<size_t>(i);
     const int64_t size = plan.local_bytes[at];
+    Block made{0, 0, first[at], last[at]};
+    beside.clear();
+    placed.find(made, beside);
+    std::sort(beside.begin(), beside.end(), [](const Block& a, const Block& b) { return a.offset < b.offset; });
     int64_t candidate = 0, best = -1, best_gap = INT64_MAX;
-    for (const Block& block : placed) {
-      if (block.last < first[at] || block.first > last[at]) continue;
+    for (const Block& block : beside) {
       if (block.offset - candidate >= size && block.offset - candidate < best_gap) {
         best_gap = block.offset - candidate;
         best = candidate;
       }
       candidate = std::max(candidate, block.end);
     }
-    const int64_t offset = best >= 0 ? best : candidate;
-    plan.offsets[at] = offset;
-    plan.arena_bytes = std::max(plan.arena_bytes, offset + size);
-    const Block made{offset, offset + size, first[at], last[at]};
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), made, [](const Block& a, const Block& b) { return a.offset < b.offset; }), made);
+    made.offset = best >= 0 ? best : candidate;
+    made.end = made.offset + size;
+    plan.offsets[at] = made.offset;
+    plan.arena_bytes = std::max(plan.arena_bytes, made.end);
+    placed.add(made);
   }
 }
 

@@ -79,6 +79,31 @@ def test_a_plan_that_fails_leaves_the_others() -> None:
         np.testing.assert_allclose(y, np.exp(floats(1)) + floats(2), rtol=1e-6)
 
 
+def test_many_values_of_many_lives_keep_apart() -> None:
+    """A thousand values, each read by some that come much later: none stands where another still lives."""
+    draw = np.random.default_rng(2)
+    n_nodes, weights = 1000, [(draw.standard_normal((4, 4)) / 3).astype(np.float32) for _ in range(3)]
+    nodes, reads = [], []
+    for i in range(n_nodes):
+        a, b = (int(i - min(i, d)) for d in draw.geometric((0.5, 0.02)))
+        reads.append((a, b, i % 3))
+        nodes.append(f"m{i} = MatMul(v{a}, w{i % 3}) v{i + 1} = Max(m{i}, v{b})")
+    wanted = [0, 500, 990, n_nodes]
+    model = from_text(
+        "g (float[N,4] v0, float[4,4] w0, float[4,4] w1, float[4,4] w2) => (float[N,4] y) {"
+        + " ".join(nodes)
+        + f" y = Sum({', '.join(f'v{i}' for i in wanted)}) }}"
+    )
+    session = InferenceSession(model, optimize=False)
+    for rows in (3, 70, 1):
+        values = [floats(rows, 4, seed=rows)]
+        for a, b, w in reads:
+            values.append(np.maximum(values[a] @ weights[w], values[b]))
+        feeds = {"v0": values[0], **{f"w{i}": w for i, w in enumerate(weights)}}
+        (y,) = session.run(None, feeds)
+        np.testing.assert_allclose(y, sum(values[i] for i in wanted), rtol=1e-3, atol=1e-5)
+
+
 def grown(x: np.ndarray, n: int) -> tuple[np.ndarray, float]:
     a, total = x.astype(np.float64), 0.0
     for _ in range(n):
