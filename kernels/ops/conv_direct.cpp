@@ -69,8 +69,8 @@ struct PanelRun {
   int columns, vectors;
   int64_t filter;  // the first
 
-  // `n` positions of one output row, whose first window begins at `a`.
-  void row(const ConvSegments& segments, const float* a, const float* w, float* c, const float* residual, int64_t n) const {
+  // `n` positions of one output row, whose first window begins at `a`; `is_first`: nothing has read the weights before.
+  void row(const ConvSegments& segments, const float* a, const float* w, bool is_first, float* c, const float* residual, int64_t n) const {
     alignas(64) float buffer[kConvRows * kConvPanel];
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     ConvTileEnd end{bias, nullptr, p.residual[2], p.end.residual_last, static_cast<float>(p.end.low()),
@@ -84,11 +84,11 @@ struct PanelRun {
       const float* added = residual == nullptr ? nullptr : residual + done * p.residual[2];
       if (!p.scatters && (p.pass == nullptr || end.last == kLanes)) {
         end.residual = p.pass == nullptr || !p.end.residual_last ? added : nullptr;
-        tile(segments, from, w, c + done * c_stride, c_stride, end);
+        tile(segments, from, w, is_first && done == 0, c + done * c_stride, c_stride, end);
         if (p.pass != nullptr) activate_tile(c + done * c_stride, rows, p.end.residual_last ? added : nullptr);
       } else {
         ConvTileEnd plain{bias, nullptr, 0, false, -kInfinity, kInfinity, kLanes};
-        tile(segments, from, w, buffer, kConvPanel, plain);
+        tile(segments, from, w, is_first && done == 0, buffer, kConvPanel, plain);
         scatter(buffer, rows, c + done * c_stride, added);
       }
       done += rows;
@@ -156,7 +156,7 @@ void run_strip(const DirectPlan& p, const Instr& instr, const Strip& s, const Pa
       segments.count = (high - low) * p.segments_of_row;
       w += low * g.kernel[2] * p.channels * panel.vectors * kLanes;
     }
-    panel.row(segments, base + h * g.stride[1] * p.line, w, y + oh * g.y[1],
+    panel.row(segments, base + h * g.stride[1] * p.line, w, h == 0, y + oh * g.y[1],
               residual == nullptr ? nullptr : residual + oh * p.residual[1], s.columns);
   }
 }

@@ -6,7 +6,7 @@
 #pragma once
 #include <utility>
 
-#include "simd/vector.h"
+#include "ops/gemm_tile.h"
 
 namespace graphopt {
 
@@ -66,11 +66,12 @@ GRAPHOPT_INLINE void end_conv_tile(vf (&acc)[rows][vectors], float* c, int64_t c
   }
 }
 
-using ConvTile = void (*)(const ConvSegments& s, const float* a, const float* w, float* c, int64_t c_stride,
+// `streams`: the tile is the first to read these weights, as gemm_tile.h has it.
+using ConvTile = void (*)(const ConvSegments& s, const float* a, const float* w, bool streams, float* c, int64_t c_stride,
                           const ConvTileEnd& end);
 
 template <int rows, int vectors>
-__attribute__((noinline)) void conv_tile(const ConvSegments& s, const float* a, const float* w, float* c,
+__attribute__((noinline)) void conv_tile(const ConvSegments& s, const float* a, const float* w, bool streams, float* c,
                                          int64_t c_stride, const ConvTileEnd& end) {
   // Few rows need several chains to hide the latency of the multiply-adds.
   constexpr int chains = rows * vectors <= 2 ? 4 : rows * vectors <= 4 ? 2 : 1;
@@ -82,41 +83,41 @@ __attribute__((noinline)) void conv_tile(const ConvSegments& s, const float* a, 
     for (int i = 0; i < rows; ++i) acc[0][i][j] = bias;
   }
   const int64_t row = s.row_stride;
+  const auto step = [&](vf(&into)[rows][vectors], const float* p) __attribute__((always_inline)) {
+    vf b[vectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; ++j, w += kLanes) b[j] = load(w);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      const vf x = broadcast(p[i * row]);
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) into[i][j] += x * b[j];
+    }
+  };
   for (int64_t segment = 0; segment < s.count; ++segment) {
     const float* p = a + s.offsets[segment];
     int64_t k = 0;
-    for (; k + chains <= s.length; k += chains) {
-#pragma GCC unroll 4
-      for (int chain = 0; chain < chains; ++chain, w += vectors * kLanes) {
-        vf b[vectors];
+    if (rows > kFewRows && streams)
+      for (; k < s.length; ++k) {
+        const char* at = reinterpret_cast<const char*>(w);
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; ++j) b[j] = load(w + j * kLanes);
-        __builtin_prefetch(w + 512);
-        if constexpr (vectors == 2 && kLanes == 16) __builtin_prefetch(w + 528);
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; ++i) {
-          const vf x = broadcast(p[i * row + k + chain]);
-#pragma GCC unroll 2
-          for (int j = 0; j < vectors; ++j) acc[chain][i][j] += x * b[j];
+        for (int64_t byte = 0; byte < vectors * kVectorBytes; byte += 64) {
+          __builtin_prefetch(at + kNearBytes + byte);
+          __builtin_prefetch(at + kFarBytes + byte, 0, 2);
         }
+        step(acc[0], p + k);
       }
-    }
-    if constexpr (chains > 1) {
-      for (; k < s.length; ++k, w += vectors * kLanes)
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-          for (int j = 0; j < vectors; ++j) acc[0][i][j] += broadcast(p[i * row + k]) * load(w + j * kLanes);
-    }
+    for (; k + chains <= s.length; k += chains)
+#pragma GCC unroll 4
+      for (int chain = 0; chain < chains; ++chain) step(acc[chain], p + k + chain);
+    for (; k < s.length; ++k) step(acc[0], p + k);
   }
-#pragma GCC unroll 2
-  for (int step = chains / 2; step > 0; step /= 2)
-#pragma GCC unroll 2
-    for (int chain = 0; chain < step; ++chain)
+#pragma GCC unroll 4
+  for (int chain = 1; chain < chains; ++chain)
 #pragma GCC unroll 16
-      for (int i = 0; i < rows; ++i)
+    for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; ++j) acc[chain][i][j] += acc[chain + step][i][j];
+      for (int j = 0; j < vectors; ++j) acc[0][i][j] += acc[chain][i][j];
   end_conv_tile<rows, vectors>(acc[0], c, c_stride, end);
 }
 

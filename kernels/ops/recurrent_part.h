@@ -108,7 +108,7 @@ template <class T> struct RecurrentPart {
         const int tile = static_cast<int>((n - i + tiles - 1) / tiles);
         float* c0 = to + i * to_step + first;
         const ConvTileEnd end{added_bias + first, adds ? c0 : nullptr, to_step, false, -kInfinity, kInfinity, kLanes};
-        kConvTiles.of[vectors - 1][tile - 1](segments, a + i * a_step, w + first * depth, c0, to_step, end);
+        kConvTiles.of[vectors - 1][tile - 1](segments, a + i * a_step, w + first * depth, i == 0, c0, to_step, end);
         i += tile;
       }
     }
