@@ -138,7 +138,7 @@ def quantize(
         refined = refine(prepared, table, first.statistics, refinement, bits=bits, tell=tell)
         table = refined.table
         if weights_only is not None:
-            table = weights_alone(table, refined.blocks)
+            table = weights_alone(prepared, table, refined.blocks)
         elif deciding is not None and table.operators:
             found = decide(
                 prepared,
