@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from graphopt.cli import main
+from tests.cli import in_process
 
 RNG = np.random.default_rng(0)
 TEXT = """<ir_version: 8, opset_import: ["": 17]>
@@ -29,17 +27,7 @@ WEIGHTS = {
 }
 
 
-def graphopt(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """The command in this process: a new one spends most of its time on imports."""
-    command = ["quantize", *map(str, arguments)]
-    out, err = io.StringIO(), io.StringIO()
-    threshold = gc.get_threshold()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main(command)
-    gc.set_threshold(*threshold)
-    done = subprocess.CompletedProcess(command, int(ended.value.code or 0), out.getvalue(), err.getvalue())
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+graphopt = partial(in_process.graphopt, "quantize")
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +11,13 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from graphopt.quantization.exchange.ort import arguments
+from tests.cli.in_process import graphopt
 
 RNG = np.random.default_rng(0)
 TEXT = """<ir_version: 8, opset_import: ["": 17]>
 g (float[N,64] x) => (float[N,32] y) {
     u = Transpose <perm = [1,0]> (w)  h = MatMul(x, u)  r = Relu(h)  s = MatMul(r, v)  y = Softmax(s)
 }"""
-
-
-def graphopt(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "graphopt", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
