@@ -201,7 +201,8 @@ class StoredWeights:
         graph = before.graph
         assert graph is not None
         inputs = [stored, self.constant(grid.scale, "scale", graph)]
-        if grid.zero_point.any():
+        # onnxruntime (1.32) makes no QGemm of a weight without a zero point, zeros though it is.
+        if grid.zero_point.any() or before.op_type == "Gemm":
             inputs.append(self.constant(grid.zero_point, "zero", graph))
         attributes = [] if grid.axis is None else [ir.AttrInt64("axis", grid.axis)]
         if grid.block_size:
