@@ -29,7 +29,10 @@ def with_table(prepared: ir.Model, table: QuantTable) -> ir.Model:
         UsageError: The table names what the model does not have.
         ModelError: The opset can't be raised.
     """
-    return applied(scaled(prepared, table), registry.find("insert-qdq")(table=table))  # type: ignore[call-arg]
+    copy = scaled(prepared, table)
+    if table.corrections:
+        copy = applied(copy, registry.find("correct-biases")(table=table))  # type: ignore[call-arg]
+    return applied(copy, registry.find("insert-qdq")(table=table))  # type: ignore[call-arg]
 
 
 def scaled(prepared: ir.Model, table: QuantTable) -> ir.Model:
