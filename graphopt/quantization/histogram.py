@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 BINS = 4096
 # Exponents of float32; what is smaller counts as zero.
 _LOWEST, _HIGHEST = -126, 128
+# So many are counted at a time: what that takes stays in a cache, whatever the size of a tensor.
+_PIECE = 1 << 16
 
 
 @dataclass(slots=True)
@@ -43,10 +45,12 @@ class Histogram:
         exponent = min(max(int(np.frexp(sizes.max())[1]), _LOWEST), _HIGHEST)
         self._widen(exponent)
         assert self.exponent is not None
-        # Multiplying by a power of two is exact.
-        scaled = np.ldexp(sizes.astype(np.float64), -self.exponent) * self.bins
-        numbers = np.minimum(scaled.astype(np.int64), self.bins - 1)
-        self.counts += np.bincount(numbers, minlength=self.bins)
+        for start in range(0, sizes.size, _PIECE):
+            # Multiplying by a power of two is exact.
+            piece = sizes[start : start + _PIECE].astype(np.float64)
+            scaled = np.ldexp(piece, -self.exponent) * self.bins
+            numbers = np.minimum(scaled.astype(np.int64), self.bins - 1)
+            self.counts += np.bincount(numbers, minlength=self.bins)
 
     def merge(self, other: Histogram) -> None:
         """Add what another one has counted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,3 +177,18 @@ def test_channels() -> None:
     assert observer.high is not None and observer.high.tolist() == [9, 4, 0]
     with pytest.raises(UsageError, match="had 3 positions and now has 2"):
         observer.update(np.zeros((1, 2), F))
+
+
+def test_what_an_update_takes_is_a_few_times_the_array() -> None:
+    values = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
+    observer = Observer()
+    observer.update(values[:10])
+    tracemalloc.start()
+    observer.update(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * values.nbytes
+    pieces = Observer()
+    for piece in (values[:10], *np.array_split(values, 7)):
+        pieces.update(piece)
+    np.testing.assert_array_equal(pieces.positive.counts, observer.positive.counts)
