@@ -74,6 +74,7 @@ class InputStatistics:
     _ranks: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))
     _samples: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))
     _waiting: list[Floats] = field(default_factory=list)
+    _waiting_rows: int = 0
 
     def __post_init__(self) -> None:
         groups = self.product.groups
@@ -154,7 +155,8 @@ class InputStatistics:
         if not _is_held_out(np.asarray([sample], np.uint64))[0]:
             self._waiting.append(rows if rows.base is None else rows.copy())
             self.gram_count += len(rows)
-            if sum(map(len, self._waiting)) >= WAITING:
+            self._waiting_rows += len(rows)
+            if self._waiting_rows >= WAITING:
                 self._multiply()
 
     def merge(self, other: InputStatistics) -> None:
@@ -194,7 +196,7 @@ class InputStatistics:
         self._ranks = state["ranks"].astype(np.uint64, copy=False)
         self._samples = state["samples"].astype(np.uint64, copy=False)
         waiting = state["waiting"].astype(np.float32, copy=False)
-        self._waiting = [waiting] if len(waiting) else []
+        self._waiting, self._waiting_rows = ([waiting] if len(waiting) else []), len(waiting)
         self.grams = [state[f"gram{i}"].astype(self.dtype, copy=False) for i in range(len(self.grams))]
 
     def _no_rows(self) -> Floats:
@@ -204,7 +206,7 @@ class InputStatistics:
         if not self._waiting:
             return
         rows: Floating = np.concatenate(self._waiting).astype(self.dtype)
-        self._waiting = []
+        self._waiting, self._waiting_rows = [], 0
         for block, gram in zip(self.blocks, self.grams, strict=True):
             gram += _gram(rows[:, :, block.start : block.stop])
 
