@@ -182,6 +182,34 @@ def test_bodies(tmp_path: Path) -> None:
         assert np.abs(y - z).mean() < 0.05
 
 
+def test_weights_of_bodies_in_fewer_bits() -> None:
+    """4 bits move into the body that alone uses them; halves become floats once, outside."""
+    u = RNG.standard_normal((64, 64)).astype(np.float32) / 8
+    w, v = W / 8, V / 8
+    source = model(LOOP, w=w, v=v, u=u)
+    tensors = {"w": TensorPlan(block_grid(w, 0, 16), "weight"), "u": weight(u)}
+    operators = {
+        "rep:body/in": OperatorPlan("weight_only", 4),
+        "rep:body/out": OperatorPlan("float16", 16),
+        "rep:body/far": OperatorPlan("weight_only", 8),
+    }
+    found = applied(source, table(tensors, operators))
+    [loop] = [node for node in found.graph if node.op_type == "Loop"]
+    body = loop.attributes["body"].as_graph()
+    assert {v.dtype for v in body.initializers.values()} >= {ir.DataType.INT4, ir.DataType.INT8}
+    assert "Cast" in types(found.graph) and "Cast" not in types(body)
+    near_v = v.astype(np.float16).astype(np.float32)
+    expected = model(LOOP, w=near(w, tensors["w"]), v=near_v, u=near(u, tensors["u"]))
+    x = RNG.uniform(-1, 1, (2, 64)).astype(np.float32)
+    for trips in (0, 1, 4):
+        feeds = {"n": np.array(trips), "x": x}
+        np.testing.assert_allclose(
+            answers(found, **feeds)[0], answers(expected, **feeds)[0], rtol=1e-4, atol=1e-5
+        )
+        # Fused kernels round what they multiply codes with.
+        assert np.abs(answers(found, fused=True, **feeds)[0] - answers(expected, **feeds)[0]).mean() < 0.02
+
+
 def test_weights_alone() -> None:
     found = applied(model(MATMUL, w=W), table({"w": weight(W)}, {"mul": OperatorPlan("weight_only")}))
     assert types(found.graph) == ["DequantizeLinear", "MatMul"]
