@@ -44,6 +44,9 @@ NEAR = (0.0, 0.02, SLACK)
 FAR = (0.1, 0.2, 0.5, 1.0, 2.0, float("inf"))
 # Between the bytes of the smallest and those of 8 bits, with 4 bits allowed.
 SIZES = (0.0, 0.25, 0.5, 0.75)
+# What groups may be besides, within a size; and so much of all bytes small tables may take to be in 16 bits.
+OTHER_SIZES: tuple[Choice, ...] = ("int4", "float16", "float")
+CRUMBS = 0.001
 # Steps of a bisection where a limit begins to be kept; tries with files that came out too large.
 BISECTIONS, TOO_LARGE = 3, 4
 
@@ -256,11 +259,11 @@ class _Searching:
         costs = [self._cost(decision.sums(self.options, rung)) for rung in rungs]
         return rungs[max(i for i, cost in enumerate(costs) if cost <= costs[0] + slack)]
 
-    def _sized(self, budget: float) -> dict[str, Choice] | None:
-        """The least loss within bytes: each group as it is near the fastest point, or in 4 or 16 bits."""
+    def _sized(self, budget: float, others: Sequence[Choice] = OTHER_SIZES) -> dict[str, Choice] | None:
+        """The least loss within bytes: each group as it is near the fastest point, or of another size."""
         home = self._rung(SLACK, is_lean=True)
         options = {
-            name: [o for o in mine if o.choice == home[name] or o.choice in ("int4", "float16", "float")]
+            name: [o for o in mine if o.choice == home[name] or o.choice in others]
             for name, mine in self.every.items()
         }
         return decision.best_within(options, budget, lambda o: o.bytes)
@@ -270,6 +273,9 @@ class _Searching:
     def _explore(self, *, whole_front: bool) -> None:
         limits = self.limits
         self._measure([self._rung(slack, is_lean=True) for slack in NEAR])
+        if limits.max_size is None and limits.max_fallbacks is None:
+            crumbs = self._sized(self.bytes * (1 + CRUMBS), ("float16",))
+            self._measure([crumbs] if crumbs is not None else [])
         if limits.max_fallbacks is not None:
             best = decision.best_within(self.options, limits.max_fallbacks, lambda o: o.fallbacks)
             self._measure([best] if best is not None else [])
