@@ -6,10 +6,11 @@ A function can't choose its operators by an attribute, so each activation has an
     FullyConnected(x, w, b)                                 x @ w + b
     QuantizedFullyConnected(x, x_scale, x_zero, w, w_scale, b)   x quantized, multiplied as bytes
     IntegerFullyConnected(x, x_scale, x_zero, w, w_scale, b)     the same of an x that is bytes already
+    DynamicFullyConnected(x, w, w_scale, b)                 x quantized by the range that it has
     CompressedFullyConnected(x, w, w_scale, b)              w stored as integers, multiplied as floats
 
 `...MatMul` has no bias; a name may end with the activation that follows, or with `Add` where another tensor
-is added at last. The same of convolutions over [N, spatial.., C] is `...ChannelsLastConv`. Of the last three
+is added at last. The same of convolutions over [N, spatial.., C] is `...ChannelsLastConv`. Of the last four
 w_scale may be float16.
 """
 
@@ -52,7 +53,7 @@ ACTIVATIONS: dict[str, dict[str, str]] = {
     "HardSigmoid": {"alpha": "float", "beta": "float"},
 }
 
-Form = Literal["Quantized", "Integer", "Compressed"]
+Form = Literal["Quantized", "Integer", "Dynamic", "Compressed"]
 
 # What operands each form has in front of the bias, and the nodes that make the product `m` of them.
 FORMS: dict[Form, tuple[tuple[str, ...], str]] = {
@@ -65,6 +66,11 @@ FORMS: dict[Form, tuple[tuple[str, ...], str]] = {
         ("x", "x_scale", "x_zero", "w", "w_scale"),
         "p = MatMulInteger (x, w, x_zero) f = Cast <to: int = 1> (p) "
         "v = Cast <to: int = 1> (w_scale) s = Mul (x_scale, v) m = Mul (f, s)",
+    ),
+    "Dynamic": (
+        ("x", "w", "w_scale"),
+        "q, x_scale, x_zero = DynamicQuantizeLinear (x) p = MatMulInteger (q, w, x_zero) "
+        "f = Cast <to: int = 1> (p) v = Cast <to: int = 1> (w_scale) s = Mul (x_scale, v) m = Mul (f, s)",
     ),
     "Compressed": (
         ("x", "w", "w_scale"),

@@ -14,7 +14,7 @@ from graphopt.rewriting.match import Match, Rejection
 from graphopt.rewriting.operators import constant
 from graphopt.rewriting.weights import transposed
 
-__all__ = ["OTHER_WEIGHT", "Stored", "floats_of_bias", "shortened", "stored_matrix"]
+__all__ = ["MIDDLE", "OTHER_WEIGHT", "Stored", "floats_of_bias", "shortened", "signed_codes", "stored_matrix"]
 
 OTHER_WEIGHT = "the weight is no constant matrix of integers around zero with a scale for each output"
 
@@ -67,14 +67,14 @@ def stored_matrix(m: Match, node: ir.Node, *, is_transposed: bool) -> Stored | R
         codes, axis = transposed(codes), 1 - axis
     is_bytes = tensor.dtype is ir.DataType.INT8 or bool(middle)
     if middle:
-        codes = _signed(codes)
+        codes = signed_codes(codes)
     shape = constants.shape_of(tensor)
     depth = shape[1] if is_transposed else shape[0]
     is_plain = is_bytes and not blocks and axis == 1 and depth <= MOST_DEPTH
     return Stored(codes, scale, axis, blocks, is_plain)
 
 
-def _signed(codes: ir.Value) -> ir.Value:
+def signed_codes(codes: ir.Value) -> ir.Value:
     """Unsigned bytes around 128 as signed ones around 0."""
     tensor = constants.constant(codes)
     assert tensor is not None, "only constants are shifted here"

@@ -6,6 +6,9 @@
     before   MatMul(x, DequantizeLinear(w)) -> Add(r)
     after    ai.graphopt.CompressedMatMulAdd(x, w, w_scale, r)
 
+    before   DynamicQuantizeLinear(x) -> MatMulInteger(., w) -> Cast -> Mul(scales) -> Add(b)
+    after    ai.graphopt.DynamicFullyConnected(x, w, w_scale, b)
+
 The operator is a model-local function of the standard's operators: bytes are multiplied and summed exactly,
 and scaled once. Where several products take one quantized value each of them quantizes it again, which the
 engine does once. An x that is bytes already is taken as such (`Integer...`).
@@ -22,8 +25,15 @@ import onnx_ir as ir
 from graphopt.ir import constants
 from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, PRODUCTS, Form, Product, define_product
 from graphopt.ir.quantization import BYTES, is_dequantize, is_quantize, quantization
-from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, gopt, rule_on
-from graphopt.rewriting.stored_matrices import floats_of_bias, shortened, stored_matrix
+from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, gopt, op, rule, rule_on
+from graphopt.rewriting.stored_matrices import (
+    MIDDLE,
+    OTHER_WEIGHT,
+    floats_of_bias,
+    shortened,
+    signed_codes,
+    stored_matrix,
+)
 
 OTHER_INPUT = "the left side is not quantized by one float32 scale"
 OTHER_FORM = "the Gemm scales, or reads its first operand transposed"
@@ -102,6 +112,40 @@ def _left(m: Match, x: ir.Value) -> tuple[Form, tuple[ir.Value, ...]] | Rejectio
             assert floats is not None, "what is quantized is not optional"
             return "Quantized", (floats, scale, zero)
     return "Integer", (codes, scale, zero)
+
+
+@rule
+def dynamic_product(x, w, x_zero, w_zero, x_scale, w_scale):
+    """Cast(MatMulInteger(DynamicQuantizeLinear(x), w)) * scales -> DynamicMatMul(x, w)."""
+    product = op.Cast(op.MatMulInteger(x, w, x_zero, w_zero), to=int(ir.DataType.FLOAT))
+    return op.Mul(product, op.Mul(x_scale, w_scale).shared())
+
+
+@dynamic_product.when
+def of_dynamic(m: Match) -> tuple[ir.Value, ir.Value] | Rejection:
+    """What is quantized, and the scale of the weight: the scales come in either order."""
+    source, scales = m["x"].producer(), (m["x_scale"], m["w_scale"])
+    if source is None or source.op_type != "DynamicQuantizeLinear" or m["x"] is not source.outputs[0]:
+        return Rejection(OTHER_INPUT, m["x"])
+    if source.outputs[1] not in scales or m["x_zero"] is not source.outputs[2] or source.inputs[0] is None:
+        return Rejection(OTHER_INPUT, m["x"])
+    w_scale = scales[0] if scales[1] is source.outputs[1] else scales[1]
+    tensor, dims, zero = m.tensor(m["w"]), m.dims(m["w"]), m.array("w_zero")
+    if tensor is None or dims is None or len(dims) != 2 or m.tensor(w_scale) is None or zero is None:
+        return Rejection(OTHER_WEIGHT, m["w"])
+    is_signed = tensor.dtype is ir.DataType.INT8 and not zero.any()
+    is_around_128 = tensor.dtype is ir.DataType.UINT8 and bool((zero == MIDDLE).all())
+    if not (is_signed or is_around_128) or m.dims(w_scale) not in ((), (1,), dims[1:]):
+        return Rejection(OTHER_WEIGHT, m["w"])
+    return source.inputs[0], w_scale
+
+
+@dynamic_product.rewrite
+def as_dynamic_product(m: Match, found: tuple[ir.Value, ir.Value]) -> ir.Value:
+    floats, scale = found
+    tensor = m.tensor(m["w"])
+    codes = m["w"] if tensor is not None and tensor.dtype is ir.DataType.INT8 else signed_codes(m["w"])
+    return _made(m, Product("Dynamic"), (floats, codes, shortened(m, scale)), {})
 
 
 def _made(
@@ -193,4 +237,4 @@ class FuseQuantizedProducts(Pass):
     level = 2
     targets = ("graphopt",)
     bound = "float32 within a few units in the last place of the largest term: bytes are summed exactly"
-    rules = (product_of_stored_weights, sum_of_product, activation_of_product)
+    rules = (product_of_stored_weights, dynamic_product, sum_of_product, activation_of_product)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute_int
 from graphopt.ir.constants import constant
+from graphopt.ir.dims import Dim
 from graphopt.ir.operands import input_of
 from graphopt.ir.own_operators import DOMAIN, PRODUCTS, Product
 from graphopt.lowering.builder import Builder
@@ -43,6 +44,8 @@ def own_product(build: Builder, node: ir.Node) -> NotLowered | None:
         activation = activation_of(node, product.activation)
     if product.form == "Compressed":
         return _compressed(build, node, ends, activation)
+    if product.form == "Dynamic":
+        return _dynamic(build, node, dims, ends, activation)
     return _of_bytes(build, node, product, ends, activation)
 
 
@@ -91,6 +94,27 @@ def _of_bytes(
     ints = (depth, columns, activation.number, RESIDUAL_FIRST, 0)
     floats = (1.0, activation.p, activation.q, 1.0)
     build.emit("gemm.u8s8", inputs, [build.output(node)], ints, floats)
+    return None
+
+
+def _dynamic(
+    build: Builder, node: ir.Node, dims: tuple[Dim, ...], ends: list[int], activation: Activation
+) -> NotLowered | None:
+    """Bytes by bytes, the left ones made by the range of x."""
+    x, w, w_scale = node.inputs[:3]
+    assert x is not None and w is not None, "operands are required"
+    codes, scales = build.constant(w), build.constant(w_scale)
+    if codes is None or scales is None or codes.dtype != np.int8:
+        return NotLowered("weights of this element type")
+    depth, columns = codes.shape
+    quantized = build.temporary(ir.DataType.UINT8, dims)
+    scale, zero = build.temporary(ir.DataType.FLOAT, ()), build.temporary(ir.DataType.UINT8, ())
+    build.emit("dynamic_quantize", [build.register(x)], [quantized, scale, zero])
+    factors = build.constant_register(_columns(scales, columns))
+    packed = build.packed("gemm.u8s8", [_source(w)], [0])
+    inputs = [quantized, packed, *ends, scale, zero, factors, ABSENT, ABSENT, ABSENT]
+    ints = (depth, columns, activation.number, RESIDUAL_FIRST, 0)
+    build.emit("gemm.u8s8", inputs, [build.output(node)], ints, (1.0, activation.p, activation.q, 1.0))
     return None
 
 

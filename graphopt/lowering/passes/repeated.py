@@ -16,6 +16,8 @@ __all__ = ["merge_repeated"]
 
 # What lowerings write beside a node's own instruction; nodes themselves were merged in the graph.
 _REPEATED = ("quantize_rows",)
+# What is also a node's own instruction: its registers then have the names of values.
+_ALSO_NODES = ("dynamic_quantize",)
 
 
 def merge_repeated(module: Module) -> int:
@@ -42,6 +44,6 @@ def merge_repeated(module: Module) -> int:
 
 def _is_beside(module: Module, instruction: Instruction) -> bool:
     """Whether a lowering wrote it beside a node's own instruction; such registers have no name or view."""
-    if instruction.kernel == KERNEL:
+    if instruction.kernel in (KERNEL, *_ALSO_NODES):
         return not any(module.registers[register].name for register in instruction.outputs)
     return instruction.kernel in _REPEATED

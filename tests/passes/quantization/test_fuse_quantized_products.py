@@ -189,3 +189,56 @@ def test_there_is_no_gemm_of_codes_in_the_standard():
     )
     run_pass(PASS, model, target="graphopt")
     assert [n.op_type for n in model.graph] == ["QuantizedFullyConnected", "QuantizeLinear"]
+
+
+DYNAMIC = """q, s, z = DynamicQuantizeLinear (x)  p = MatMulInteger (q, wq, z, zw)  f = Cast <to = 1> (p)
+    k = Mul (s, sw)  """
+ZERO = ", int8 zw = {0}"
+
+
+def dynamic(nodes, parameters=PARAMETERS + ZERO, head=HEAD):
+    """Operators after the pass; a code of the quantized input may be its neighbour in another runtime."""
+    model = model_from_text(f"g {head} <{parameters}> {{ {nodes} }}", opset=21)
+    original = model.clone()
+    run_pass(PASS, model, target="graphopt")
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    feeds = random_feeds(original, {"B": 2, "N": 5})
+    for was, now, ours in zip(
+        run(original, feeds),
+        run(model, feeds),
+        InferenceSession(proto, optimize=False).run(None, feeds),
+        strict=True,
+    ):
+        np.testing.assert_allclose(now, was, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(ours, was, rtol=0, atol=2e-6)
+    return [node.op_type for node in model.graph if node.op_type != "Constant"]
+
+
+def test_an_input_that_is_quantized_by_its_own_range():
+    nodes = DYNAMIC + "m = Mul (f, k)  a = Add (m, b)  y = Relu (a)"
+    assert dynamic(nodes) == ["DynamicFullyConnectedRelu"]
+    assert dynamic(DYNAMIC.replace("(s, sw)", "(sw, s)") + "y = Mul (k, f)") == ["DynamicMatMul"]
+
+
+def test_unsigned_weights_of_a_dynamic_product():
+    parameters = """uint8[4,3] wq = {1, 2, 3, 40, 250, 60, 7, 8, 9, 100, 0, 128}, float sw = {0.01}, uint8 zw = {128}"""
+    assert dynamic(DYNAMIC + "y = Mul (f, k)", parameters) == ["DynamicMatMul"]
+
+
+def test_two_dynamic_products_of_one_input():
+    head = "(float[B,N,4] x) => (float[B,N,3] y, float[B,N,3] v)"
+    second = "p2 = MatMulInteger (q, wq, z, zw)  f2 = Cast <to = 1> (p2)  k2 = Mul (s, sw)  v = Mul (f2, k2)"
+    assert dynamic(DYNAMIC + "y = Mul (f, k)  " + second, head=head) == ["DynamicMatMul"] * 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "zero", "reason"),
+    [
+        (DYNAMIC + "y = Mul (f, k)", "5", OTHER_WEIGHT),
+        (DYNAMIC.replace("Mul (s, sw)", "Mul (one, sw)") + "y = Mul (f, k)", "0", OTHER_INPUT),
+    ],
+)
+def test_leaves_dynamic_products_alone(nodes, zero, reason):
+    graph = f"g {HEAD} <{PARAMETERS}, int8 zw = {{{zero}}}, float one = {{1.0}}> {{ {nodes} }}"
+    assert_rejects(PASS, graph, reason, target="graphopt", opset=21)
