@@ -36,6 +36,7 @@ def sources(seed: int = 0) -> dict[str, list[tuple[Arrays, list[int]]]]:
         "gemm.u8s8": [([codes(7, 37)], [0]), ([codes(37, 6)], [1])],
         "gemm.u4": [([u4, floats(37, 3), floats(37, 3)], [48, 37, 16])],
         "conv.direct": [([floats(37, 5, 3, 3)], [1]), ([floats(12, 3, 2)], [3])],
+        "conv.winograd": [([floats(37, 5, 3, 3)], []), ([floats(3, 1, 3, 3)], [])],
         "conv.depthwise": [([floats(37, 1, 3, 3)], [])],
         "conv.bytes": [([codes(37, 5, 3, 3)], [1]), ([codes(12, 3, 2)], [3])],
         "conv.transpose.direct": [([floats(5, 37, 3, 3)], [1, 2, 2])],

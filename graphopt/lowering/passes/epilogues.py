@@ -39,7 +39,7 @@ _RESIDUAL_FIRST = 1
 # Where the activation's number stands among a product's ints; flags follow it (kernels/ops/gemm_end.h).
 _PRODUCTS = {"gemm": 2, "gemm.f16": 2, "gemm.bf16": 2, "gemm.u8s8": 2, "matmul": 0}
 # Their last two ints are the activation and whether the residual comes after it (kernels/ops/conv_end.h).
-_CONVOLUTIONS = ("conv.direct", "conv.depthwise", "conv")
+_CONVOLUTIONS = ("conv.direct", "conv.winograd", "conv.depthwise", "conv")
 
 # Number of an activation (kernels/ops/gemm_end.h) of one step, whose immediates are its parameters.
 _ACTIVATIONS = {
