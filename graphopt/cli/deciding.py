@@ -88,9 +88,11 @@ def deciding_of(given: dict[str, object], *, has_data: bool) -> Deciding | None:
     limits = ("max_loss", "max_size", "max_fallbacks", "knee", "pareto")
     asked = [name for name in limits if given[name] not in (None, False)]
     if not has_data:
-        asked += [name for name in ("dask",) if given[name]]
+        asked += ["dask"] if given["dask"] else []
         if asked:
-            raise click.UsageError(f"--{asked[0].replace('_', '-')} needs samples (--data)")
+            raise click.UsageError(
+                f"--{asked[0].replace('_', '-')} needs samples (--data), and no --weights-only"
+            )
         return None
     if not given["search"]:
         if asked:
