@@ -40,9 +40,15 @@ def rows(folder: Path, scratch: Path, words: Sequence[str]) -> None:
         judged = [feeds_of(path, SAMPLES + i) for i in range(JUDGED)]
         right = engines.onnxruntime(path)
         answers = [right(feeds) for feeds in judged]
-        models.time_all(made, models.runs_of(made, judged[0]), judged[:1], SECONDS)
+        runs = models.runs_of(made, judged[0])
+        models.time_all(made, runs, judged[:1], SECONDS)
         for one in made:
-            print(_line(path.stem, one, answers, judged), flush=True)
+            run = runs["onnxruntime"].get(one.name)
+            noise = "-"
+            if run is not None:
+                pairs = [(a, run(feeds)) for a, feeds in zip(answers, judged, strict=True)]
+                noise = f"{signal_to_noise(pairs):.2f}"
+            print(_line(path.stem, one, noise), flush=True)
 
 
 def feeds_of(path: Path, seed: int) -> Feeds:
@@ -74,13 +80,11 @@ def _chosen(folder: Path, words: Sequence[str]) -> list[Path]:
     return [path for path in firsts if path is not None]
 
 
-def _line(model: str, one: Made, right: Sequence[Sequence[NDArray[Any]]], judged: Sequence[Feeds]) -> str:
+def _line(model: str, one: Made, noise: str) -> str:
     if one.why:
         return f"{model:28} {one.name:22} {one.why[:120]}"
-    engine = engines.onnxruntime(one.path)
-    pairs = [(a, engine(feeds)) for a, feeds in zip(right, judged, strict=True)]
     ratios = [f"{one.ratios[e]:.2f}x" if e in one.ratios else "-" for e in ("onnxruntime", "graphopt")]
     return (
-        f"{model:28} {one.name:22} {one.bytes:11,} {signal_to_noise(pairs):7.2f} {ratios[0]:>9} "
-        f"{ratios[1]:>10} {one.seconds:6.0f}"
+        f"{model:28} {one.name:22} {one.bytes:11,} {noise:>7} {ratios[0]:>9} {ratios[1]:>10} "
+        f"{one.seconds:6.0f}"
     )
