@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,11 +27,13 @@ from graphopt.ir.scoped_names import name_nodes
 from graphopt.quantization.applying import TARGET, compressed, raise_opset, with_table
 from graphopt.quantization.audit import already_quantized, audit
 from graphopt.quantization.checkpoint import Checkpoint
+from graphopt.quantization.compensating import Compensated, Compensating, corrected, report_of, rescaled
 from graphopt.quantization.deciding import Deciding, decide
 from graphopt.quantization.finishing import Activations, finished, with_activations, with_short_scales
 from graphopt.quantization.first_table import Observing, first_table
 from graphopt.quantization.loss import Loss, measure
 from graphopt.quantization.refinement import Method as Refinement
+from graphopt.quantization.refinement import Refinement as RefinementNote
 from graphopt.quantization.refinement import refine
 from graphopt.quantization.samples import samples_of
 from graphopt.quantization.search import Search
@@ -39,7 +41,9 @@ from graphopt.quantization.spool import repeatable
 from graphopt.quantization.summary import summary_of
 from graphopt.quantization.weights_alone import weights_alone
 from graphopt.reporting.audit import Audit
+from graphopt.reporting.compensation import CompensationReport
 from graphopt.reporting.quantization import QuantizationReport, WeightBits
+from graphopt.reporting.refinement import RefinementReport
 from graphopt.rewriting import pipeline as pipelines
 
 __all__ = ["Quantized", "prepare", "quantize", "sha256_of"]
@@ -79,6 +83,7 @@ def quantize(
     weights_only: Literal["int8", "int4"] | None = None,
     observer: Observing = "auto",
     refinement: Refinement = "auto",
+    compensating: Compensating | None = None,
     deciding: Deciding | None = None,
     verify: bool = True,
     verify_seconds: float = 10.0,
@@ -97,6 +102,7 @@ def quantize(
         weights_only: Store weights in so many bits, compute floats.
         observer: How ranges are chosen from what samples made of values.
         refinement: How scales and codes of weights are refined with the samples.
+        compensating: What makes up for errors before and after rounding; None: what helps most models.
         deciding: How it is decided what each operator does; None: all is quantized that may be.
         verify: Whether what the optimizer makes of the model first is compared with it.
         verify_seconds: Time limit of that.
@@ -126,32 +132,23 @@ def quantize(
     loss: Loss | None = None
     checked: Audit | None = None
     found: Search | None = None
+    compensation: CompensationReport | None = None
+    refining: RefinementReport | None = None
     if data is not None:
         data = repeatable(data)
         tell("calibrate")
         identity = ModelIdentity(digest, OPSET, text, f"graphopt {__version__}")
         first = first_table(prepared, data, identity, observer, tell=tell, checkpoint=checkpoint)
         warnings += first.warnings
-        table = with_activations(first.table, activations)
-        bits = 8 if weights_only == "int8" or deciding is None else deciding.bits
-        bits = 4 if weights_only == "int4" else bits
-        refined = refine(prepared, table, first.statistics, refinement, bits=bits, tell=tell)
-        table = refined.table
-        if weights_only is not None:
-            table = weights_alone(prepared, table, refined.blocks)
-        elif deciding is not None and table.operators:
-            found = decide(
-                prepared,
-                table,
-                samples_of(data, prepared),
-                deciding,
-                statistics=first.statistics,
-                blocks=refined.blocks,
-                target=target,
-                tell=tell,
-            )
-            table = found.table
-        table = with_short_scales(table) if target == "graphopt" else table
+        chosen = (compensating or Compensating()) if weights_only is None else None
+        before = rescaled(prepared, first, data, observer, chosen, tell)
+        table, found, tried = _decided(
+            before, data, refinement, weights_only, deciding, activations, target, tell
+        )
+        table, biases = corrected(before.model, table, data, chosen, tell)
+        table = replace(table, scalings=before.scalings)
+        compensation = report_of(before, biases)
+        refining = RefinementReport(tried) if tried else None
     tell("apply")
     result = with_table(prepared, table) if table is not None else compressed(prepared, weights_only)
     is_done = any(n.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for n in graph)
@@ -179,11 +176,50 @@ def quantize(
         decision=summary_of(found) if found is not None else None,
         warnings=tuple(warnings),
         audit=checked,
+        compensation=compensation,
+        refinement=refining,
         seconds=time.perf_counter() - start,
     )
     if checkpoint is not None:
         checkpoint.remove()
     return Quantized(result, table, report, found)
+
+
+def _decided(
+    before: Compensated,
+    data: Data,
+    refinement: Refinement,
+    weights_only: Literal["int8", "int4"] | None,
+    deciding: Deciding | None,
+    activations: Activations,
+    target: str,
+    tell: Progress,
+) -> tuple[QuantTable, Search | None, tuple[RefinementNote, ...]]:
+    """The table of a rescaled model, what was measured to decide on it, and what was refined."""
+    model, first = before.model, before.first
+    found: Search | None = None
+    table = with_activations(first.table, activations)
+    bits = 8 if weights_only == "int8" or deciding is None else deciding.bits
+    bits = 4 if weights_only == "int4" else bits
+    refined = refine(model, table, first.statistics, refinement, bits=bits, tell=tell)
+    table = refined.table
+    if weights_only is not None:
+        table = weights_alone(model, table, refined.blocks)
+    elif deciding is not None and table.operators:
+        search = decide(
+            model,
+            table,
+            samples_of(data, model),
+            deciding,
+            statistics=first.statistics,
+            blocks=refined.blocks,
+            target=target,
+            tell=tell,
+        )
+        # Tables of other points are of the file, too, not of the rescaled model.
+        found = replace(search, tables=lambda i: replace(search.tables(i), scalings=before.scalings))
+        table = found.table
+    return with_short_scales(table) if target == "graphopt" else table, found, refined.notes
 
 
 def prepare(

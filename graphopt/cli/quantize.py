@@ -54,6 +54,20 @@ REFINEMENTS = ("auto", "none", "easyquant", "admm", "gptq", "adaround")
     help="How scales and codes of weights are refined with the samples.",
 )
 @click.option(
+    "--compensate/--no-compensate",
+    default=True,
+    show_default=True,
+    help="With --data: make up for errors of rounding; off: none of the next three.",
+)
+@click.option("--equalize/--no-equalize", default=True, show_default=True, help="Cross-layer equalization.")
+@click.option("--smooth/--no-smooth", default=True, show_default=True, help="SmoothQuant.")
+@click.option(
+    "--correct-biases/--no-correct-biases",
+    default=False,
+    show_default=True,
+    help="Take off what quantizing shifts outputs by.",
+)
+@click.option(
     "--target",
     type=click.Choice(["onnx", "onnxruntime", "graphopt"]),
     default="onnx",
@@ -82,6 +96,10 @@ def command(
     weights_only: Literal["int8", "int4"] | None,
     observer: Literal["auto", "minmax", "percentile", "kl", "mse"],
     refine: Literal["auto", "none", "easyquant", "admm", "gptq", "adaround"],
+    compensate: bool,
+    equalize: bool,
+    smooth: bool,
+    correct_biases: bool,
     target: Literal["onnx", "onnxruntime", "graphopt"],
     activations: Literal["u8", "s8"],
     verify: bool,
@@ -116,6 +134,7 @@ def command(
             import graphopt.ir  # noqa: F401 (before what imports onnx_ir: it spares a start 0.2 s)
             from graphopt.ir import quant_table
             from graphopt.ir.save import check_target
+            from graphopt.quantization.compensating import Compensating
             from graphopt.quantizer import quantize
 
             for path in (destination, table_path, report_path):
@@ -129,6 +148,9 @@ def command(
                 weights_only=weights_only,
                 observer=observer,
                 refinement=refine,
+                compensating=Compensating(
+                    compensate and equalize, compensate and smooth, compensate and correct_biases
+                ),
                 deciding=how,
                 verify=verify,
                 progress=progress,

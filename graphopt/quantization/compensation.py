@@ -112,14 +112,15 @@ def _layers(
     for candidate in found:
         weight = candidate.weight
         seen, product = statistics.of(candidate.name), product_of(weight)
-        if seen is None or product is None:
+        array = weight.tensor.numpy()
+        if seen is None or product is None or not np.isfinite(array).all():
             continue
         # What the next operator takes is counted there.
         gives = candidate.output is not None and candidate.output not in taken
         node = weight.node
         layers[candidate.name] = LayerErrors(
             product,
-            weight.tensor.numpy(),
+            array,
             weight.channels,
             seen,
             observer,

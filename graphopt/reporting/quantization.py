@@ -16,7 +16,9 @@ from graphopt import __version__
 from graphopt.ir import scopes
 from graphopt.ir.element_types import FLOATS
 from graphopt.reporting.audit import Audit
+from graphopt.reporting.compensation import CompensationReport
 from graphopt.reporting.decision import DecisionReport
+from graphopt.reporting.refinement import RefinementReport
 
 if TYPE_CHECKING:
     from graphopt.ir.quant_table import QuantTable
@@ -90,6 +92,8 @@ class QuantizationReport:
         warnings: One line each.
         seconds: All in all.
         audit: What of the result computes with integers; None: it was not run.
+        compensation: What was tried to make up for errors; None: nothing.
+        refinement: What was tried on scales and codes of weights; None: nothing.
     """
 
     name: str
@@ -105,6 +109,8 @@ class QuantizationReport:
     warnings: tuple[str, ...]
     seconds: float
     audit: Audit | None = None
+    compensation: CompensationReport | None = None
+    refinement: RefinementReport | None = None
 
     @classmethod
     def of(
@@ -121,6 +127,8 @@ class QuantizationReport:
         warnings: tuple[str, ...],
         seconds: float,
         audit: Audit | None = None,
+        compensation: CompensationReport | None = None,
+        refinement: RefinementReport | None = None,
     ) -> QuantizationReport:
         """Gather what is known before the result is saved."""
         plans = table.operators if table is not None else {}
@@ -139,6 +147,8 @@ class QuantizationReport:
             warnings,
             seconds,
             audit,
+            compensation,
+            refinement,
         )
 
     def saved(self, path: Path) -> QuantizationReport:
@@ -179,6 +189,10 @@ class QuantizationReport:
             }
         if self.decision is not None:
             found["decision"] = self.decision.to_dict()
+        if self.compensation is not None:
+            found["compensation"] = self.compensation.to_dict()
+        if self.refinement is not None:
+            found["refinement"] = self.refinement.to_dict()
         if self.audit is not None:
             found["audit"] = self.audit.to_dict()
         return found
@@ -203,6 +217,10 @@ class QuantizationReport:
             found.append(
                 f"loss       {', '.join(parts) or 'nothing to compare'} on {self.loss.samples} samples"
             )
+        if self.compensation is not None:
+            found += self.compensation.lines()
+        if self.refinement is not None:
+            found += self.refinement.lines()
         if self.decision is not None:
             found += self.decision.lines()
         if self.audit is not None:
