@@ -126,4 +126,4 @@ def test_one_maker_that_fails(tmp_path: Path) -> None:
     data = tmp_path / "samples"
     data.mkdir()
     made = quantize_models.make("graphopt", model, model, data, tmp_path)
-    assert "no samples there" in made.why or "nothing was written" in made.why
+    assert "no samples there" in made.why
