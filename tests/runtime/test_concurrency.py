@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +11,8 @@ import pytest
 
 from graphopt.errors import ExecutionError
 from graphopt.runtime import InferenceSession
+from graphopt.runtime.compilation import compiled, program_of
+from graphopt.runtime.compiled_file import write_compiled
 from tests.runtime.models import from_text, loop, perceptron
 from tests.runtime.test_plans import GROWS, TWO_LAYERS, check_layers, floats, grown
 
@@ -21,6 +24,23 @@ def test_four_callers_with_sizes_of_their_own(threads: int) -> None:
     def call(caller: int) -> None:
         for i in range(25):
             check_layers(session, 1 + caller % 2, 1 + (7 * caller + 5 * i) % 33)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, range(4)))
+
+
+def test_four_callers_open_sessions_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "perceptron.gopt"
+    write_compiled(compiled(program_of(perceptron())), path)
+    x = floats(9, 64)
+    (expected,) = InferenceSession(path).run(None, {"x": x})
+
+    def call(caller: int) -> None:
+        for i in range(5):
+            session = InferenceSession(path, mmap=i % 2 == 0, threads=1 + caller % 2)
+            for rows in (9, 1 + caller):
+                (y,) = session.run(None, {"x": x[:rows]})
+                np.testing.assert_allclose(y, expected[:rows], rtol=1e-4, atol=1e-4)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(call, range(4)))
