@@ -109,3 +109,18 @@ def test_rows_of_a_normalization_that_several_products_read() -> None:
     (got,) = InferenceSession(model, precision="int8", optimize=False).run(None, {"x": x})
     (wanted,) = InferenceSession(model, optimize=False).run(None, {"x": x})
     assert np.abs(np.asarray(got) - np.asarray(wanted)).max() < 0.03 * np.abs(np.asarray(wanted)).max()
+
+
+@pytest.mark.parametrize("relu", ["", "r = Relu(s) "])
+def test_sums_of_codes(relu: str) -> None:
+    body = (
+        "p = DequantizeLinear(x, sx, zx) q = DequantizeLinear(z, sv, zy) s = Add(q, p) "
+        f"{relu} y = QuantizeLinear({'r' if relu else 's'}, sy, zx)"
+    )
+    model = model_of(body, "uint8[N, 48] x, uint8[N, 48] z", "uint8[N, 48] y")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.3), "sv"))
+    assert [i.kernel for i in lower(from_proto(model)).main.instructions] == ["sum.bytes"]
+    x, z = (np.random.default_rng(k).integers(0, 256, (5, 48)).astype(np.uint8) for k in (1, 2))
+    (got,) = InferenceSession(model, optimize=False).run(None, {"x": x, "z": z})
+    (wanted,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x, "z": z})
+    np.testing.assert_array_equal(got, wanted)

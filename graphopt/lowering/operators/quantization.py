@@ -26,6 +26,8 @@ __all__: list[str] = []
 Dims = tuple[Dim, ...]
 
 declare("dynamic_quantize", inputs=Layout.DENSE, outputs=Layout.DENSE)
+# Of registers that lie alike: passes/quantization.py.
+declare("sum.bytes", inputs=Layout.ANY, outputs=Layout.ANY)
 
 _MAX_RANK = 8
 _QUANTIZED = (

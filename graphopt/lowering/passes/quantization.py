@@ -6,6 +6,9 @@
     before   %2 = layer_norm %0         %3 %4 %5 = quantize_rows %2
     after    %3 %4 %5 = layer_norm.rows %0
 
+    before   %3 uint8 = elementwise %0 %1 {Dequantize, Dequantize, Add, Relu, Quantize}
+    after    %3 uint8 = sum.bytes %0 %1
+
 The floats are in registers or in L1 then, and are not written. The instruction moves to where the
 quantization stood.
 """
@@ -16,7 +19,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.lowering.elementwise_program import KERNEL, Op, Ref, Source, decode
+from graphopt.lowering.elementwise_program import (
+    KERNEL,
+    ElementwiseProgram,
+    Op,
+    Ref,
+    Source,
+    decode,
+)
 from graphopt.lowering.kernels import Layout
 from graphopt.lowering.passes.layouts import fits
 from graphopt.lowering.passes.uses import Uses
@@ -27,6 +37,8 @@ __all__ = ["fuse_quantization"]
 _FLOAT = int(ir.DataType.FLOAT)
 _BYTES = (int(ir.DataType.UINT8), int(ir.DataType.INT8))
 _NORMS = ("layer_norm", "rms_norm")
+
+_SUM = [Op.DEQUANTIZE, Op.DEQUANTIZE, Op.ADD, Op.QUANTIZE]
 
 # Numbers of kernels/ops/quantized_gemm.h.
 _FLAGS = 3
@@ -46,6 +58,10 @@ def fuse_quantization(module: Module) -> int:
     uses = Uses.of(module)
     gone: set[int] = set()
     for number, instruction in enumerate(module.instructions):
+        summed = _sum_of_bytes(module, instruction)
+        if summed is not None:
+            module.instructions[number] = summed
+            continue
         found = instruction.inputs[0] if instruction.inputs else ABSENT
         maker = uses.makers.get(found)
         if maker is None or maker in gone or instruction.is_dynamic or not uses.is_private(found):
@@ -105,6 +121,50 @@ def _quantization(instruction: Instruction) -> _Bytes | None:
         return None
     scale, zero = (program.constants[ref.number][1] for ref in step.sources[1:])
     return _Bytes(scale, zero) if isinstance(scale, float) and isinstance(zero, int) else None
+
+
+def _sum_of_bytes(module: Module, instruction: Instruction) -> Instruction | None:
+    """One that adds two tensors of bytes as the numbers that they stand for; None for all others."""
+    if instruction.kernel != KERNEL or instruction.is_dynamic or len(instruction.inputs) != 2:
+        return None
+    first, *others = (module.registers[r] for r in (*instruction.inputs, *instruction.outputs))
+    if len(others) != 2 or first.dims is None or any(r.dtype not in _BYTES for r in (first, *others)):
+        return None
+    if any((r.dims, r.strides, r.base) != (first.dims, first.strides, ABSENT) for r in (first, *others)):
+        return None
+    found = _numbers_of_sum(decode(instruction.data, instruction.floats, instruction.ints, 2, 1))
+    if found is None:
+        return None
+    inputs, outputs = list(instruction.inputs), list(instruction.outputs)
+    return Instruction("sum.bytes", inputs, outputs, *found, nodes=instruction.nodes)
+
+
+def _numbers_of_sum(program: ElementwiseProgram) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    """Integers and numbers of `sum.bytes`: Quantize(Relu?(Dequantize(0) + Dequantize(1)))."""
+    steps = program.steps
+    relu = len(steps) == 5 and steps[3].op is Op.RELU
+    if [step.op for step in steps if step.op is not Op.RELU] != _SUM or len(steps) != 4 + relu:
+        return None
+    first, second, *chain = steps
+    if any(step.dtype != _FLOAT for step in chain) or any(step.to != _FLOAT for step in (first, second)):
+        return None
+    sums = {Ref(Source.STEP, 0), Ref(Source.STEP, 1)}
+    of_inputs = {first.sources[0], second.sources[0]} == {Ref(Source.INPUT, 0), Ref(Source.INPUT, 1)}
+    follows = all(step.sources[0] == Ref(Source.STEP, k) for k, step in enumerate(chain[1:], 2))
+    if set(chain[0].sources) != sums or not of_inputs or not follows:
+        return None
+    ordered = sorted((first, second), key=lambda step: step.sources[0])
+    zeros: list[int] = []
+    scales: list[float] = []
+    for step in (*ordered, steps[-1]):
+        if any(ref.source != Source.CONSTANT for ref in step.sources[1:]):
+            return None
+        scale, zero = (program.constants[ref.number][1] for ref in step.sources[1:])
+        if not isinstance(scale, float) or not isinstance(zero, int):
+            return None
+        scales.append(scale)
+        zeros.append(zero)
+    return (*zeros, int(relu)), tuple(scales)
 
 
 def _is_norm_of_rows(module: Module, maker: Instruction) -> bool:
