@@ -1,6 +1,8 @@
 // CumSum and CumProd along an axis. Rows of floats run in double precision; columns go side by side in their own.
 //
 // cumsum, cumprod   in: x   out: y   ints: axis, exclusive, reverse
+#include <type_traits>
+
 #include "ops/arg.h"
 
 namespace graphopt {
@@ -13,7 +15,13 @@ struct Params {
 
 template <bool kProduct, class C>
 GRAPHOPT_INLINE C next(C so_far, C x) {
-  return kProduct ? static_cast<C>(so_far * x) : static_cast<C>(so_far + x);
+  if constexpr (std::is_integral_v<C>) {
+    // Without signs: what overflows wraps.
+    const auto a = static_cast<uint64_t>(so_far), b = static_cast<uint64_t>(x);
+    return static_cast<C>(kProduct ? a * b : a + b);
+  } else {
+    return kProduct ? so_far * x : so_far + x;
+  }
 }
 
 template <bool kProduct, class T>
