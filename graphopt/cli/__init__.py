@@ -19,7 +19,18 @@ from graphopt.cli.failures import exit_code_of
 # none at all is no faster, and a repair, which copies the graph many times, would keep every copy.
 COLLECT_EVERY = (500_000, 1, 1)
 
-COMMANDS = ("optimize", "quantize", "table", "inspect", "diff", "run", "bench", "profile", "compile", "passes")
+COMMANDS = (
+    "optimize",
+    "quantize",
+    "table",
+    "inspect",
+    "diff",
+    "run",
+    "bench",
+    "profile",
+    "compile",
+    "passes",
+)
 
 
 class CommandLine(click.Group):

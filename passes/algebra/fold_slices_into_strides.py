@@ -51,7 +51,7 @@ def _to_end(part: AxisSlice, dim: object) -> bool:
     return part.end is None or (isinstance(dim, int) and part.end >= dim)
 
 
-def _strided(m: Match, node: ir.Node, source: ir.Value | None, steps: list[int]) -> ir.Value:
+def _strided(node: ir.Node, source: ir.Value | None, steps: list[int]) -> ir.Value:
     given = attribute_ints(node, "strides") or (1,) * len(steps)
     strides = [a * b for a, b in zip(given, steps, strict=True)]
     return copy_of(node, [source, *node.inputs[1:]], strides=strides)
@@ -73,7 +73,7 @@ def slice_after_window(m: Match) -> ir.Value | Rejection | None:
     # SAME padding depends on the stride, and so does what ceil_mode adds.
     if m.attribute(window, "auto_pad") not in (None, "NOTSET", "VALID") or m.attribute(window, "ceil_mode"):
         return Rejection(OTHER_WINDOW, value)
-    return _strided(m, window, window.inputs[0], steps)
+    return _strided(window, window.inputs[0], steps)
 
 
 @rule_on("Conv", depth=2)
@@ -92,7 +92,7 @@ def slice_before_window(m: Match) -> ir.Value | Rejection | None:
         return Rejection(OTHER_WINDOW, m.output)
     if not m.has_one_consumer(value):
         return Rejection(HAS_OTHER_CONSUMERS, value)
-    return _strided(m, m.root, node.inputs[0], steps)
+    return _strided(m.root, node.inputs[0], steps)
 
 
 def _phase(m: Match, value: ir.Value | None) -> tuple[ir.Value, int, tuple[int, int]] | None:
