@@ -115,6 +115,8 @@ def _layers(
         array = weight.tensor.numpy()
         if seen is None or product is None or not np.isfinite(array).all():
             continue
+        if not len(seen.fit) or not len(seen.held_out):
+            continue  # Nothing to choose by, or nothing to judge by.
         # What the next operator takes is counted there.
         gives = candidate.output is not None and candidate.output not in taken
         node = weight.node
