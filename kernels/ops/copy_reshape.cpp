@@ -47,7 +47,7 @@ void shape_reshape(Bind& b) {
       b.host->fail("the target's dim %d is %lld", d, static_cast<long long>(dim));
     out.dims[d] = dim;
     if (dim == -1) inferred = d;
-    else rest *= dim;
+    else if (__builtin_mul_overflow(rest, dim, &rest)) b.host->fail("the target has too many elements at dim %d", d);
   }
   if (inferred < 0) return;
   if (rest == 0) b.host->fail("%s: a dim can't be inferred beside a dim of 0", shape_text(in).text);
