@@ -37,8 +37,7 @@ def with_table(prepared: ir.Model, table: QuantTable) -> ir.Model:
 
 def scaled(prepared: ir.Model, table: QuantTable) -> ir.Model:
     """A copy of a float model in the opset that a table needs, its constants multiplied as the table says."""
-    copy = prepared.clone()
-    copy.meta.update(prepared.meta)
+    copy = _copy(prepared)
     raise_opset(copy, table.needed_opset)
     if not table.scalings:
         return copy
@@ -47,10 +46,14 @@ def scaled(prepared: ir.Model, table: QuantTable) -> ir.Model:
 
 def compressed(prepared: ir.Model, weights: str | None) -> ir.Model:
     """A copy of a model whose weights are stored in 8 bits, or "int4"."""
-    copy = prepared.clone()
-    copy.meta.update(prepared.meta)
     step = registry.find("compress-weights")(bits=4 if weights == "int4" else 8)  # type: ignore[call-arg]
-    return applied(copy, step)
+    return applied(_copy(prepared), step)
+
+
+def _copy(model: ir.Model) -> ir.Model:
+    copy = model.clone()
+    copy.meta.update(model.meta)
+    return copy
 
 
 def applied(model: ir.Model, step: Pass) -> ir.Model:

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from graphopt.ir.quant_table import QuantTable, Scaling
 from graphopt.quantization.applying import scaled, with_table
 from graphopt.quantization.bias_correction import BiasNote, correct_biases
-from graphopt.quantization.compensation import Note, compensate
+from graphopt.quantization.compensation import compensate
 from graphopt.quantization.first_table import Data, FirstTable, Observing, first_table
 from graphopt.quantization.loss import measure
 from graphopt.quantization.planning import candidates
@@ -67,7 +67,7 @@ class Compensated:
     model: ir.Model
     first: FirstTable
     scalings: Mapping[str, tuple[Scaling, ...]] = field(default_factory=dict)
-    notes: tuple[Note, ...] = ()
+    notes: tuple[CompensationStep, ...] = ()
     sqnr: tuple[float, float] | None = None
 
 
@@ -131,10 +131,7 @@ def corrected(
 
 def report_of(before: Compensated, biases: Sequence[BiasNote]) -> CompensationReport | None:
     """What the report says of it; None where nothing was tried."""
-    steps = [
-        CompensationStep(note.operator, note.step, note.strength, note.before, note.after, note.kept)
-        for note in before.notes
-    ]
+    steps = [*before.notes]
     steps += [
         CompensationStep(note.operator, "correct-bias", None, note.before, note.after, note.kept)
         for note in biases

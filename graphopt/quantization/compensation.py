@@ -25,8 +25,9 @@ from graphopt.quantization.rescaling import Layer, Seam, seams
 from graphopt.quantization.scalings import scalings_of
 from graphopt.quantization.smoothing import ALPHAS, smoothing
 from graphopt.quantization.statistics import Statistics
+from graphopt.reporting.compensation import CompensationStep
 
-__all__ = ["Compensation", "Note", "compensate"]
+__all__ = ["Compensation", "compensate"]
 
 Floats = npt.NDArray[np.float64]
 Shared = dict[tuple[int, bool, bytes], npt.NDArray[np.float32]]
@@ -34,27 +35,6 @@ Choice = tuple[str, float | None, Floats]
 
 # What is gained must be more than what rounding differently may give.
 NOTICEABLE = 0.999
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What was tried somewhere, and what came of it.
-
-    Attributes:
-        operator: Scoped name of the first operator there.
-        step: "equalize", "smooth" or "adjust".
-        strength: Of smoothing; else None.
-        before: Squared error on held-out rows over squared outputs, summed over the operators there.
-        after: The same with it.
-        kept: Whether it stayed.
-    """
-
-    operator: str
-    step: str
-    strength: float | None
-    before: float
-    after: float
-    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +47,7 @@ class Compensation:
     """
 
     scalings: Mapping[str, tuple[Scaling, ...]]
-    notes: tuple[Note, ...]
+    notes: tuple[CompensationStep, ...]
 
 
 def compensate(
@@ -147,7 +127,7 @@ class _Search:
         self.layers = layers
         self.per_tensor = per_tensor
         self.numbers = [np.ones(seam.size) for seam in found]
-        self.notes: list[Note] = []
+        self.notes: list[CompensationStep] = []
         self.weights = {
             layer.weight_name: layers[layer.name].weight
             for seam in found
@@ -217,7 +197,7 @@ class _Search:
             if kept:
                 self.numbers[i] = chosen
             name = (seam.takers or seam.givers)[0].name
-            self.notes.append(Note(name, step, strength, first, second, kept))
+            self.notes.append(CompensationStep(name, step, strength, first, second, kept))
 
     def _error(self, i: int, numbers: Floats, *, held_out: bool) -> float:
         """What quantizing the operators at a seam loses if its channels are divided by these numbers."""

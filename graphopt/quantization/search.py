@@ -111,6 +111,7 @@ class _Searching:
         self.metric: Metric = "kl" if is_scored and limits.metric != "sqnr" else "sqnr"
         self.points: dict[tuple[tuple[str, Choice], ...], Point] = {}
         self.options: dict[str, list[decision.Option]] = {}
+        self.file_sizes: dict[tuple[tuple[str, Choice], ...], int] = {}
 
     def search(self, statistics: Statistics | None, *, whole_front: bool) -> Search:
         bench, metric = self.bench, self.metric
@@ -291,6 +292,13 @@ class _Searching:
             )
 
     def _file_bytes(self, choices: Mapping[str, Choice]) -> int:
+        """Bytes of a point's files, which are written once to be weighed."""
+        key = _key(choices)
+        if key not in self.file_sizes:
+            self.file_sizes[key] = self._weighed(choices)
+        return self.file_sizes[key]
+
+    def _weighed(self, choices: Mapping[str, Choice]) -> int:
         model = finished(with_table(self.bench.model, self.bench.table_of(choices)), self.target)
         with TemporaryDirectory(prefix="graphopt-") as folder:
             save(model, Path(folder, "model.onnx"))

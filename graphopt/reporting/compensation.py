@@ -18,7 +18,7 @@ class CompensationStep:
         operator: Scoped name of the first operator there.
         step: "equalize", "smooth", "adjust" or "correct-bias".
         strength: Of smoothing; else None.
-        before: Squared error on held-out rows over squared outputs.
+        before: Squared error on held-out rows over squared outputs, summed over the operators there.
         after: The same with it.
         kept: Whether it stayed.
     """
