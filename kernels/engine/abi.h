@@ -39,6 +39,15 @@ constexpr int64_t size_of(DType dtype) {
   }
 }
 
+// What sizes stop at: more than any memory holds, and its bytes are still a number.
+constexpr int64_t kMostElements = INT64_MAX / 64;
+
+// a * b of sizes, at most kMostElements.
+inline int64_t times(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) || product > kMostElements ? kMostElements : product;
+}
+
 // A register as a kernel sees it. Strides count elements; a dim of size 1 may have any stride.
 struct Tensor {
   char* data = nullptr;
@@ -51,7 +60,7 @@ struct Tensor {
   int64_t count() const { return product(0, rank); }
   int64_t product(int first, int last) const {
     int64_t n = 1;
-    for (int i = first; i < last; ++i) n *= dims[i];
+    for (int i = first; i < last; ++i) n = times(n, dims[i]);
     return n;
   }
   // Whether elements lie in row-major order without gaps.
@@ -60,7 +69,7 @@ struct Tensor {
     for (int i = rank - 1; i >= 0; --i) {
       if (dims[i] == 0) return true;
       if (dims[i] != 1 && strides[i] != expected) return false;
-      expected *= dims[i];
+      expected = times(expected, dims[i]);
     }
     return true;
   }
@@ -68,7 +77,7 @@ struct Tensor {
     int64_t step = 1;
     for (int i = rank - 1; i >= 0; --i) {
       strides[i] = step;
-      step *= dims[i];
+      step = times(step, dims[i]);
     }
   }
 };
