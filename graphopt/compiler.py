@@ -103,6 +103,15 @@ class _Run:
                 self.faults.append(f"{fault}; it was left out")
                 self.pipeline = self.pipeline.without([fault.pass_name])
 
+    def warnings(self, trace: Trace) -> list[str]:
+        """What went otherwise than asked, in the run that left this trace."""
+        raised = self.policy.raised if self.policy is not None else ()
+        return [
+            *self.faults,
+            *(f"rule {name} failed and did not fire: {error}" for name, error in trace.faults.items()),
+            *(f"opset raised from {old} to {new}" for old, new in raised),
+        ]
+
     def _once(self, limit: int | None) -> tuple[ir.Model, Trace]:
         trace = Trace(
             limit=self.stop_after if limit is None else limit,
@@ -202,19 +211,13 @@ def optimize(
     if path is not None and not verify and costs is False:
         run.again = path
     result, trace = run.once()
-    warnings: list[str] = []
     dropped: list[DroppedFiring] = []
     verification: Verification | None = None
     if verify:
         result, trace, verification = _verified(run, result, trace, path, data, verify_seconds, dropped)
     verify_structure(result)
-    result.meta.update(
-        notes
-    )  # copies have none: that the weights lay in a file of their own is known from there
-    assert run.policy is not None
-    warnings.extend(run.faults)
-    warnings.extend(f"rule {name} failed and did not fire: {error}" for name, error in trace.faults.items())
-    warnings.extend(f"opset raised from {old} to {new}" for old, new in run.policy.raised)
+    # Copies have none: that the weights lay in a file of their own is known from there.
+    result.meta.update(notes)
     report = summarize(
         before,
         result,
@@ -223,7 +226,7 @@ def optimize(
         trace=trace,
         verification=verification,
         dropped=dropped,
-        warnings=warnings,
+        warnings=run.warnings(trace),
         seconds=time.perf_counter() - start,
     )
     sizes = _cost_sizes(costs, verification)

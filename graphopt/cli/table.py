@@ -14,9 +14,9 @@ from graphopt.cli.failures import about
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from graphopt.ir.json_file import Json
     from graphopt.ir.quant_table import Scaling
     from graphopt.quantization.exchange.losses import Losses
-    from graphopt.quantization.exchange.tables import Json
 
 TOOLS = ("ort", "mnn", "openvino", "aimet")
 
@@ -80,12 +80,13 @@ def import_command(model: Path, file: Path, tool: str, output: Path, like: Path 
         import graphopt.ir  # noqa: F401 (before what imports onnx_ir: it spares a start 0.2 s)
         from graphopt import __version__
         from graphopt.ir import quant_table
+        from graphopt.ir.json_file import read_json
         from graphopt.ir.save import check_target
         from graphopt.quantization.exchange import restore
         from graphopt.quantizer import prepare, sha256_of
 
         check_target(str(output))
-        content = _read(file)
+        content = read_json(file)
         digest, pipeline = sha256_of(model), ""
         scalings: Mapping[str, tuple[Scaling, ...]] = {}
         if like is not None:
@@ -105,18 +106,6 @@ def import_command(model: Path, file: Path, tool: str, output: Path, like: Path 
 def _tell(losses: Losses, output: Path, quiet: bool) -> None:
     if not quiet:
         click.echo("\n".join([*losses.lines(), f"written to {output}"]))
-
-
-def _read(path: Path) -> Json:
-    from graphopt.errors import UsageError
-
-    try:
-        found: Json = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON: {error}") from error
-    return found
 
 
 def _write(path: Path, content: Json) -> None:

@@ -25,6 +25,7 @@ import onnx_ir as ir
 
 __all__ = [
     "ACTIVATIONS",
+    "ACTIVATIONS_SINCE",
     "CONVOLUTIONS",
     "CONV_ATTRIBUTES",
     "DOMAIN",
@@ -52,6 +53,8 @@ ACTIVATIONS: dict[str, dict[str, str]] = {
     "LeakyRelu": {"alpha": "float"},
     "HardSigmoid": {"alpha": "float", "beta": "float"},
 }
+# The opsets that first have them, where that is not 7 or earlier.
+ACTIVATIONS_SINCE = {"HardSwish": 14, "Gelu": 20}
 
 Form = Literal["Quantized", "Integer", "Dynamic", "Compressed"]
 

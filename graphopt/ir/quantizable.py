@@ -8,10 +8,9 @@ import onnx_ir as ir
 
 from graphopt.ir import constants
 from graphopt.ir.attributes import attribute
+from graphopt.ir.element_types import UP_TO_FLOAT32
 
 __all__ = ["Weight", "weight_of"]
-
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,7 @@ def weight_of(node: ir.Node) -> Weight | None:
         return None
     value = node.inputs[index]
     tensor = constants.constant(value)
-    if value is None or tensor is None or tensor.dtype not in _FLOATS or not tensor.size:
+    if value is None or tensor is None or tensor.dtype not in UP_TO_FLOAT32 or not tensor.size:
         return None
     rank = len(tensor.shape)
     if rank < 2:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir.attributes import attribute
+from graphopt.ir.element_types import FLOATS
 from graphopt.ir.graphs import named_bodies
 from graphopt.ir.inference import Facts
 from graphopt.ir.names import Names
@@ -35,7 +36,6 @@ Array = npt.NDArray[np.generic]
 Integers = npt.NDArray[np.int64]
 
 _DECIDED = (ir.DataType.BOOL, ir.DataType.INT32, ir.DataType.INT64)
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 # What they say of floats is their shape.
 _SHAPES = ("Shape", "Size")
 # Their first input holds a score for each thing that can be chosen.
@@ -137,7 +137,7 @@ def decisions_of(model: ir.Model) -> list[Decision]:
             continue
         name, loop = place.loops[0] if place.loops else (None, None)
         if not any(
-            v is not None and not v.is_initializer() and facts.dtype(v) in _FLOATS for v in node.inputs
+            v is not None and not v.is_initializer() and facts.dtype(v) in FLOATS for v in node.inputs
         ):
             continue
         found += [
@@ -161,7 +161,7 @@ def probes_of(model: ir.Model) -> list[Probe]:
     for place in _placed(model):
         node, scope = place.node, place.scope
         value = node.inputs[0] if node.op_type in _CHOOSING and node.domain == "" and node.inputs else None
-        if value is None or facts.dtype(value) not in _FLOATS:
+        if value is None or facts.dtype(value) not in FLOATS:
             continue
         default = 0 if node.op_type in ("ArgMax", "ArgMin") else -1
         axis = attribute(node, "axis", default)
@@ -173,7 +173,7 @@ def probes_of(model: ir.Model) -> list[Probe]:
     if found:
         return found
     for value in model.graph.outputs:
-        if facts.dtype(value) in _FLOATS:
+        if facts.dtype(value) in FLOATS:
             is_normal = _is_normal(value)
             # Rows of scores are what classifiers give; what else there is has no meaning as a distribution.
             found.append(Probe(value.name or "", True, -1, is_normal or facts.rank(value) == 2, is_normal))

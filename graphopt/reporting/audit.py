@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from graphopt.ir.json_file import Json
+
 __all__ = ["Audit", "AuditedOperator", "Conversions", "Verdict"]
 
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 # "stored": floats times weights that are read as integers. "float": integers are turned into floats first.
 Verdict = Literal["integer", "stored", "float", "not run"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-__all__ = ["CompensationReport", "CompensationStep"]
+from graphopt.ir.json_file import Json
 
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+__all__ = ["CompensationReport", "CompensationStep"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from graphopt.ir.json_file import Json
+
 __all__ = ["DecisionReport", "PointRow", "SensitivityRow"]
 
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 # Operators that lines name: those that lose most.
 NAMED = 5

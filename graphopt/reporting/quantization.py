@@ -15,6 +15,7 @@ import onnx_ir as ir
 from graphopt import __version__
 from graphopt.ir import scopes
 from graphopt.ir.element_types import FLOATS
+from graphopt.ir.json_file import Json
 from graphopt.reporting.audit import Audit
 from graphopt.reporting.compensation import CompensationReport
 from graphopt.reporting.decision import DecisionReport
@@ -27,7 +28,6 @@ __all__ = ["SCHEMA", "QuantizationReport", "WeightBits", "schema"]
 
 SCHEMA = "urn:graphopt:quantization:1"
 
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 # Types of weights; integers of more bits are sizes and indices.
 _NUMBERS = FLOATS | {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4}

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["RefinementReport", "Step"]
+from graphopt.ir.json_file import Json
 
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+__all__ = ["RefinementReport", "Step"]
 
 
 class Step(Protocol):

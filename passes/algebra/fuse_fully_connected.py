@@ -22,8 +22,6 @@ OTHER_BIAS = "what is added is no constant vector over the columns"
 OTHER_FORM = "the Gemm scales, or reads its first operand transposed"
 NOT_STANDARD = "the opset is too old for the activation"
 
-_SINCE = {"HardSwish": 14, "Gelu": 20}
-
 
 def _is_own(m: Match) -> bool:
     """Whether the root stands in a function of our own: its body is what the operator means."""
@@ -109,7 +107,11 @@ def activation_of_fully_connected(x, w, b):
 
 @activation_of_fully_connected.when
 def activation_is_standard(m: Match) -> Rejection | None:
-    return Rejection(NOT_STANDARD, m.output) if m.opset < _SINCE.get(m.root.op_type, 7) else None
+    return (
+        Rejection(NOT_STANDARD, m.output)
+        if m.opset < own_operators.ACTIVATIONS_SINCE.get(m.root.op_type, 7)
+        else None
+    )
 
 
 @activation_of_fully_connected.rewrite

@@ -23,7 +23,15 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import constants
-from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, PRODUCTS, Form, Product, define_product
+from graphopt.ir.own_operators import (
+    ACTIVATIONS,
+    ACTIVATIONS_SINCE,
+    DOMAIN,
+    PRODUCTS,
+    Form,
+    Product,
+    define_product,
+)
 from graphopt.ir.quantization import BYTES, is_dequantize, is_quantize, quantization
 from graphopt.rewriting import HAS_OTHER_CONSUMERS, Match, Pass, Rejection, constant, gopt, op, rule, rule_on
 from graphopt.rewriting.stored_matrices import (
@@ -41,8 +49,6 @@ OTHER_BIAS = "what is added is no constant vector over the columns"
 OTHER_SHAPE = "what is added may have another shape than the product"
 NOT_STANDARD = "the opset is too old for the activation"
 GIVES_CODES = "the product is quantized at once"
-
-_SINCE = {"HardSwish": 14, "Gelu": 20}
 
 
 @rule_on("MatMul", "Gemm", depth=3)
@@ -221,7 +227,7 @@ def activation_of_product(m: Match) -> ir.Value | Rejection | None:
     if not m.has_one_consumer(value):
         return Rejection(HAS_OTHER_CONSUMERS, value)
     kind = m.root.op_type
-    if m.opset < _SINCE.get(kind, 7):
+    if m.opset < ACTIVATIONS_SINCE.get(kind, 7):
         return Rejection(NOT_STANDARD, m.output)
     kept = _kept(node) | {name: m.attribute(m.root, name) for name in ACTIVATIONS[kind]}
     return _made(m, replace(product, activation=kind), node.inputs, kept)

@@ -8,10 +8,10 @@ from importlib.resources import files
 from typing import cast
 
 from graphopt.errors import UsageError
+from graphopt.ir.json_file import Json
 
-__all__ = ["Json", "check", "schema"]
+__all__ = ["check", "schema"]
 
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 # What is wrong may be a list of thousands of numbers.
 _LONGEST_MESSAGE = 160

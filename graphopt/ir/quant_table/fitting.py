@@ -8,12 +8,11 @@ import onnx_ir as ir
 
 from graphopt.errors import ModelError, UsageError
 from graphopt.ir import constants
+from graphopt.ir.element_types import UP_TO_FLOAT32
 from graphopt.ir.quant_table.plans import OperatorPlan, QuantTable, Scaling, TensorPlan
 from graphopt.ir.quantizable import weight_of
 
 __all__ = ["check_fit"]
-
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def check_fit(
@@ -62,7 +61,7 @@ def check_fit(
 def _wrong_tensor(plan: TensorPlan, value: ir.Value) -> str | None:
     tensor, grid = constants.constant(value), plan.grid
     dtype = tensor.dtype if tensor is not None else value.dtype
-    if dtype is not None and dtype not in _FLOATS:
+    if dtype is not None and dtype not in UP_TO_FLOAT32:
         return f"is {dtype.name.lower()}: only floats can be quantized"
     if tensor is None:
         if plan.codes is not None or grid.block_size:
@@ -80,7 +79,7 @@ def _wrong_tensor(plan: TensorPlan, value: ir.Value) -> str | None:
 
 def _wrong_scaling(given: Scaling, value: ir.Value) -> str | None:
     tensor = constants.constant(value)
-    if tensor is None or tensor.dtype not in _FLOATS:
+    if tensor is None or tensor.dtype not in UP_TO_FLOAT32:
         return "it is no constant of floats"
     shape = constants.shape_of(tensor)
     if not -len(shape) <= given.axis < len(shape) or shape[given.axis] != given.factors.size:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
-from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -14,7 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
-from graphopt.ir.quant_table.checking import Json, check
+from graphopt.ir.json_file import Json, read_json
+from graphopt.ir.quant_table.checking import check
 from graphopt.ir.quant_table.plans import (
     CalibrationNote,
     Mode,
@@ -44,13 +42,7 @@ def read(path: str | os.PathLike[str]) -> QuantTable:
         UsageError: There is none, or it says what no table may say.
     """
     target = os.fspath(path)
-    try:
-        text = Path(target).read_text(encoding="utf-8")
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
-    except OSError as error:
-        raise UsageError(f"{target}: no quant table there: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{target}: not JSON: {error}") from error
+    found = read_json(target, missing="no quant table there")
     check(found, target)
     model = found["model"]
     note = found.get("calibration")
@@ -65,20 +57,6 @@ def read(path: str | os.PathLike[str]) -> QuantTable:
         {name: _scalings(name, entry, arrays) for name, entry in found.get("scalings", {}).items()},
         {name: _correction(name, entry, arrays) for name, entry in found.get("corrections", {}).items()},
     )
-
-
-def _once(pairs: Sequence[tuple[str, Json]]) -> Entry:
-    """An object; of two entries of one name the first would be lost without a word."""
-    found: Entry = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} stands there twice")
-        found[name] = value
-    return found
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
 
 
 class _Arrays:

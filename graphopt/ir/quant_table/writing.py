@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from graphopt.errors import OutputError
-from graphopt.ir.quant_table.checking import Json, check
+from graphopt.ir.json_file import Json
+from graphopt.ir.quant_table.checking import check
 from graphopt.ir.quant_table.plans import OperatorPlan, QuantTable, Scaling, TensorPlan
 from graphopt.ir.replacing import Replacement, write_all
 

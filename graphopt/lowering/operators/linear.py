@@ -17,6 +17,7 @@ import onnx_ir as ir
 from graphopt.ir.attributes import attribute, attribute_float
 from graphopt.ir.constants import constant, shape_of
 from graphopt.ir.dims import Dim
+from graphopt.ir.element_types import UP_TO_FLOAT32
 from graphopt.ir.own_operators import ACTIVATIONS, DOMAIN, fully_connected
 from graphopt.lowering.builder import Builder
 from graphopt.lowering.kernels import Layout, declare
@@ -28,7 +29,6 @@ __all__ = ["ACTIVATION_NUMBERS", "Activation", "activation_of"]
 
 F16_LARGEST = 65504.0
 MIN_QUANTIZED = 16  # rows and columns of weights that are quantized
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _PLAIN = frozenset(
     {
         ir.DataType.DOUBLE,
@@ -201,13 +201,13 @@ def _bias(build: Builder, c: ir.Value, columns: int | None, beta: float) -> int:
 def _emit(build: Builder, node: ir.Node, product: Product) -> NotLowered | None:
     """The instruction of a product, by what is known of its operands."""
     dtype = build.dtype(product.a)
-    if dtype not in FLOATS and dtype not in _PLAIN:
+    if dtype not in UP_TO_FLOAT32 and dtype not in _PLAIN:
         return NotLowered(f"products of element type {dtype}")
-    if dtype not in FLOATS and product.activation.number:
+    if dtype not in UP_TO_FLOAT32 and product.activation.number:
         return NotLowered("an activation of this element type")
     if build.dtype(product.b) != dtype:
         return NotLowered("operands of two element types")
-    if dtype in FLOATS and constant(product.b) is not None and build.rank(product.b) == 2:
+    if dtype in UP_TO_FLOAT32 and constant(product.b) is not None and build.rank(product.b) == 2:
         return _emit_packed(build, node, product)
     flags = TRANSPOSE_A * product.transpose_a | TRANSPOSE_B * product.transpose_b | RESIDUAL_FIRST
     inputs = [build.register(product.a), build.register(product.b), product.bias, product.residual]

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from graphopt.errors import UsageError
+from graphopt.ir.json_file import Json
 from graphopt.ir.quant_table import QuantTable, TensorPlan
 from graphopt.quantization.exchange import grids
 from graphopt.quantization.exchange.losses import Losses
-from graphopt.quantization.exchange.tables import Json, Restored
+from graphopt.quantization.exchange.tables import Restored
 from graphopt.quantization.exchange.view import View
 
 __all__ = ["export", "restore"]

@@ -16,10 +16,11 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
+from graphopt.ir.json_file import Json
 from graphopt.ir.quant_table import QuantTable, TensorPlan
 from graphopt.ir.quantizing import LIMITS, Grid
 from graphopt.quantization.exchange.losses import Losses
-from graphopt.quantization.exchange.tables import Json, Restored
+from graphopt.quantization.exchange.tables import Restored
 from graphopt.quantization.exchange.view import View
 
 if TYPE_CHECKING:

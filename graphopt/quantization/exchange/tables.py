@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import onnx_ir as ir
 
 from graphopt.errors import UsageError
+from graphopt.ir.json_file import Json
 from graphopt.ir.quant_table import ModelIdentity, OperatorPlan, QuantTable, TensorPlan, check_fit
 from graphopt.ir.quantizable import weight_of
 from graphopt.quantization import planning
@@ -18,7 +19,6 @@ from graphopt.quantization.exchange.view import View
 
 __all__ = ["TOOLS", "Restored", "export", "restore"]
 
-Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 TOOLS = ("ort", "mnn", "openvino", "aimet")
 _SAYS_FLOAT = "the other tool leaves it as it is"
