@@ -137,3 +137,20 @@ def test_outputs_can_be_written_to_without_changing_each_other() -> None:
         np.testing.assert_array_equal(x, kept)
         if output is y:
             np.testing.assert_array_equal(z, kept)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_outputs_of_a_rank_that_the_run_knows_alone_may_share_memory_too(taken: bool) -> None:
+    model = parsed(
+        """g (float[N] x, bool c) => (float y, float z) {
+            t = If (c) <
+                then_branch = a () => (float p) { p = ReduceSum <keepdims = 0> (x) },
+                else_branch = b () => (float q) { q = Neg(x) }
+            >
+            y = Abs(t)
+            z = Cast <to = 1> (y)
+        }"""
+    )
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    assert_same(model, {"x": floats(3), "c": np.array(taken)})

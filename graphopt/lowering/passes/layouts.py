@@ -92,6 +92,8 @@ def _fitting(
 
 def _copied(module: Module, register: int, layout: Layout, done: list[Instruction]) -> int:
     of = module.registers[register]
-    made = module.add(Register(of.dtype, of.dims, of.name, _strides(of, layout)))
-    done.append(Instruction("copy", [register], [made]))
+    made = module.add(Register(of.dtype, of.dims, of.name, _strides(of, layout), is_sized=of.is_sized))
+    # Where only the run knows the rank, the kernel that finds sizes while it runs does it.
+    unranked = of.dims is None
+    done.append(Instruction("identity" if unranked else "copy", [register], [made], is_dynamic=unranked))
     return made
