@@ -100,11 +100,7 @@ __attribute__((noinline)) void conv_tile(const ConvSegments& s, const float* a, 
     if (rows > kFewRows && streams)
       for (; k < s.length; ++k) {
         const char* at = reinterpret_cast<const char*>(w);
-#pragma GCC unroll 2
-        for (int64_t byte = 0; byte < vectors * kVectorBytes; byte += 64) {
-          __builtin_prefetch(at + kNearBytes + byte);
-          __builtin_prefetch(at + kFarBytes + byte, 0, 2);
-        }
+        ask_ahead<vectors * kVectorBytes>(at + kNearBytes, at + kFarBytes);
         step(acc[0], p + k);
       }
     for (; k + chains <= s.length; k += chains)
@@ -112,12 +108,7 @@ __attribute__((noinline)) void conv_tile(const ConvSegments& s, const float* a, 
       for (int chain = 0; chain < chains; ++chain) step(acc[chain], p + k + chain);
     for (; k < s.length; ++k) step(acc[0], p + k);
   }
-#pragma GCC unroll 4
-  for (int chain = 1; chain < chains; ++chain)
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) acc[0][i][j] += acc[chain][i][j];
+  join_chains(acc);
   end_conv_tile<rows, vectors>(acc[0], c, c_stride, end);
 }
 

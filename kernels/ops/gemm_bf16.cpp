@@ -36,23 +36,14 @@ __attribute__((noinline)) void pair_tile(int64_t pairs, const bf16* a, int64_t a
   if (rows > kFewRows && streams)
     for (; k < pairs; ++k) {
       const char* at = reinterpret_cast<const char*>(w);
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j, at += 64) {
-        __builtin_prefetch(at + kNearBytes);
-        __builtin_prefetch(at + kFarBytes, 0, 2);
-      }
+      ask_ahead<vectors * kVectorBytes>(at + kNearBytes, at + kFarBytes);
       step(acc[0], k);
     }
   for (; k + chains <= pairs; k += chains)
 #pragma GCC unroll 4
     for (int chain = 0; chain < chains; ++chain) step(acc[chain], k + chain);
   for (; k < pairs; ++k) step(acc[0], k);
-#pragma GCC unroll 4
-  for (int chain = 1; chain < chains; ++chain)
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) acc[0][i][j] += acc[chain][i][j];
+  join_chains(acc);
   end_tile<rows, vectors>(acc[0], c, c_stride, end);
 }
 

@@ -135,7 +135,7 @@ void run_block(const Call& call, int64_t batch, int64_t first, int64_t last, int
         const ByteTile tile = byte_tile(size, vectors, narrow);
         const ByteEnd bytes{g.row_zeros ? nullptr : starts, sums, call.subtracts_columns ? zeros : nullptr, rows.zero + row, rows.sums + row, rows.scale + row, floats ? nullptr : raw};
         const auto run = [&](float* c, int64_t c_stride, const TileEnd& end) {
-          tile(g.layout.depth, a + row * stride, stride, g.layout.panel(packed, p), bytes, c, c_stride, end);
+          tile(g.layout.depth, a + row * stride, stride, g.layout.panel(packed, p), row == 0, bytes, c, c_stride, end);
         };
         if (floats) return ends.run(begin + row, size, run);
         run(nullptr, 0, TileEnd{});

@@ -63,8 +63,9 @@ inline int32_t integer_at(const Tensor* t, int64_t i) {
 
 inline float scale_at(const Tensor* t, int64_t i) { return t == nullptr ? 1.0f : t->as<float>()[i]; }
 
-using ByteTile = void (*)(int64_t depth, const uint8_t* a, int64_t a_stride, const int8_t* w, const ByteEnd& bytes, float* c,
-                          int64_t c_stride, const TileEnd& end);
+// `streams`: the tile is the first to read these weights, as gemm_tile.h has it.
+using ByteTile = void (*)(int64_t depth, const uint8_t* a, int64_t a_stride, const int8_t* w, bool streams, const ByteEnd& bytes,
+                          float* c, int64_t c_stride, const TileEnd& end);
 ByteTile byte_tile(int rows, int vectors, bool narrow);
 
 }  // namespace graphopt

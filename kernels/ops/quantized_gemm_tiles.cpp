@@ -38,10 +38,15 @@ GRAPHOPT_INLINE void subtract_columns(vi (&acc)[rows][vectors], const ByteEnd& b
   }
 }
 
+// How far ahead the weights of a single row are asked for, into L1; and those of many rows, into L2: about a panel, which
+// takes as long as memory does to answer. 2 or 3 rows are bound by their loads, and what the processor fetches by itself
+// is enough.
+constexpr int64_t kSingleBytes = 4096, kPanelBytes = 8192;
+
 template <int rows, int vectors, bool narrow>
-__attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_stride, const int8_t* w, const ByteEnd& bytes,
-                                    float* c, int64_t c_stride, const TileEnd& end) {
-  constexpr int chains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+__attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_stride, const int8_t* w, bool streams,
+                                    const ByteEnd& bytes, float* c, int64_t c_stride, const TileEnd& end) {
+  constexpr int chains = rows == 1 ? 4 : rows <= kFewRows ? 2 : 1;
   vi acc[chains][rows][vectors] = {};
   start<rows, vectors>(acc[0], bytes);
   const auto step = [&](vi(&into)[rows][vectors], int64_t k) __attribute__((always_inline)) {
@@ -49,8 +54,7 @@ __attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_s
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; ++j, w += kVectorBytes) {
       b[j] = load_bits(w);
-      // With 2 or 3 rows the loads are the limit, and what the processor fetches by itself is enough.
-      if constexpr (rows == 1 || rows > 3) __builtin_prefetch(w + (rows == 1 ? 4096 : 2048));
+      if constexpr (rows == 1) __builtin_prefetch(w + kSingleBytes);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
@@ -61,16 +65,17 @@ __attribute__((noinline)) void tile(int64_t depth, const uint8_t* a, int64_t a_s
   };
   const int64_t whole = depth / 4 * 4;
   int64_t k = 0;
+  if (rows > kFewRows && streams)
+    for (; k < whole; k += 4) {
+      const char* at = reinterpret_cast<const char*>(w);
+      ask_ahead<vectors * kVectorBytes>(at + kNearBytes, at + kPanelBytes);
+      step(acc[0], k);
+    }
   for (; k + 4 * chains <= whole; k += 4 * chains)
 #pragma GCC unroll 4
     for (int chain = 0; chain < chains; ++chain) step(acc[chain], k + 4 * chain);
   for (; k < whole; k += 4) step(acc[0], k);
-#pragma GCC unroll 4
-  for (int chain = 1; chain < chains; ++chain)
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) acc[0][i][j] += acc[chain][i][j];
+  join_chains(acc);
   if (whole < depth) {
     // The last row may end with its memory: its last group is read byte by byte.
     vi b[vectors];
