@@ -37,6 +37,40 @@ GRAPHOPT_INLINE vb requantized(const ByteResult& r, vi sum, vf scale) {
 #endif
 }
 
+// What is rounded before it is packed, which saturates: of floats that 32 bits can't hold the sign is left.
+GRAPHOPT_INLINE vi rounded_sums([[maybe_unused]] const ByteResult& r, vi sum, vf scale) {
+  const vf v = __builtin_convertvector(sum, vf) * scale;
+#if defined(__AVX512BW__)
+  return (vi)_mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(1e9f), (__m512)v));
+#elif defined(__AVX2__)
+  return (vi)_mm256_cvtps_epi32(_mm256_min_ps(_mm256_set1_ps(1e9f), (__m256)v));
+#else
+  return (vi)(min(max(v, broadcast(r.low)), broadcast(r.high)) + 12582912.0f) - broadcast_bits(0x4b400000);
+#endif
+}
+
+// Bytes of four vectors of rounded sums: byte 16 i + 4 k + j is of lane 4 i + j of vector k.
+GRAPHOPT_INLINE vi packed_codes(const ByteResult& r, const vi (&v)[4]) {
+  const bool is_signed = r.dtype == DType::kInt8;
+#if defined(__AVX512BW__)
+  const __m512i zero = _mm512_set1_epi16(static_cast<int16_t>(r.zero + (is_signed ? 128 : 0)));
+  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)v[0], (__m512i)v[1]), zero);
+  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32((__m512i)v[2], (__m512i)v[3]), zero);
+  return (vi)_mm512_packus_epi16(low, high) ^ (is_signed ? static_cast<int32_t>(0x80808080) : 0);
+#elif defined(__AVX2__)
+  const __m256i zero = _mm256_set1_epi16(static_cast<int16_t>(r.zero + (is_signed ? 128 : 0)));
+  const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)v[0], (__m256i)v[1]), zero);
+  const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32((__m256i)v[2], (__m256i)v[3]), zero);
+  return (vi)_mm256_packus_epi16(low, high) ^ (is_signed ? static_cast<int32_t>(0x80808080) : 0);
+#else
+  uint8_t bytes[kVectorBytes];
+  for (int k = 0; k < 4; ++k)
+    for (int lane = 0; lane < kLanes; ++lane) bytes[16 * (lane / 4) + 4 * k + lane % 4] = static_cast<uint8_t>(v[k][lane] + r.zero);
+  (void)is_signed;
+  return load_bits(bytes);
+#endif
+}
+
 // Writes `count` results (at most kLanes), neighbours in memory.
 GRAPHOPT_INLINE void put_results(const ByteResult& r, vi sum, const float* scale, char* to, int count) {
   if (r.size() == 1) {

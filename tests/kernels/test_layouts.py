@@ -10,7 +10,7 @@ from graphopt.errors import ExecutionError
 from graphopt.kernels import _engine
 
 ISAS = ("generic", "v3", "v4", "v4dot")
-FLOAT, UINT8, INT8 = 1, 2, 3
+FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
 
 Arrays = list[tuple[npt.NDArray[np.generic], int]]
 
@@ -26,6 +26,9 @@ def sources(seed: int = 0) -> dict[str, list[tuple[Arrays, list[int]]]]:
     def codes(*dims: int) -> tuple[npt.NDArray[np.generic], int]:
         return draw.integers(-127, 128, dims).astype(np.int8), INT8
 
+    def starts(*dims: int) -> tuple[npt.NDArray[np.generic], int]:
+        return draw.integers(-9999, 9999, dims).astype(np.int32), INT32
+
     matrices = [([floats(k, n)], [t]) for k, n in ((7, 37), (1, 5), (32, 64), (0, 3)) for t in (0, 1)]
     u4 = (draw.integers(0, 256, (37, 3, 8)).astype(np.uint8), UINT8)
     return {
@@ -38,6 +41,15 @@ def sources(seed: int = 0) -> dict[str, list[tuple[Arrays, list[int]]]]:
         "conv.direct": [([floats(37, 5, 3, 3)], [1]), ([floats(12, 3, 2)], [3])],
         "conv.winograd": [([floats(37, 5, 3, 3)], []), ([floats(3, 1, 3, 3)], [])],
         "conv.depthwise": [([floats(37, 1, 3, 3)], [])],
+        "conv.bytes.depthwise": [
+            ([codes(c, 1, *taps), starts(c), *([floats(c)] if scaled else [])], [])
+            for c, taps, scaled in (
+                (37, (3, 3), True),
+                (64, (5,), False),
+                (200, (5, 5), True),
+                (1, (2, 2, 2), True),
+            )
+        ],
         "conv.bytes": [([codes(37, 5, 3, 3)], [1]), ([codes(12, 3, 2)], [3])],
         "conv.transpose.direct": [([floats(5, 37, 3, 3)], [1, 2, 2])],
     }

@@ -109,19 +109,19 @@ def _emit(build: Builder, node: ir.Node, x: ir.Value, constants: Constants, ints
     filters, channels = weights.shape[:2]
     groups = ints[1]
     depthwise = groups > 1 and channels == 1 and filters == groups and weights[0, 0].size <= MOST_TAPS
-    # Dense products are of unsigned bytes: the kernel adds 128 to signed ones.
-    raised = 128 if build.dtype(x) == ir.DataType.INT8 and not depthwise else 0
+    # Products are of unsigned bytes: the kernels add 128 to signed ones.
+    raised = 128 if build.dtype(x) == ir.DataType.INT8 else 0
     sums = weights.reshape(filters, -1).sum(axis=1, dtype=np.int64)
     start = (constants.start - (constants.x_zero + raised) * sums).astype(np.int32)
     if depthwise:
-        taps = np.ascontiguousarray(weights.reshape(filters, -1).T.astype(np.int32))
-        packed = build.constant_register(taps)
+        parts = [weights, start] if constants.scale is None else [weights, start, constants.scale]
+        operands = [build.packed("conv.bytes.depthwise", parts, [])]
     else:
-        packed = build.packed("conv.bytes", [weights], [groups])
-    scale = ABSENT if constants.scale is None else build.constant_register(constants.scale)
+        scale = ABSENT if constants.scale is None else build.constant_register(constants.scale)
+        operands = [build.packed("conv.bytes", [weights], [groups]), build.constant_register(start), scale]
     build.emit(
         "conv.bytes.depthwise" if depthwise else "conv.bytes",
-        [build.register(x), packed, build.constant_register(start), scale],
+        [build.register(x), *operands],
         [build.output(node, order=channels_last(build.rank(node.outputs[0])))],
         (*ints, constants.x_zero & 0xFF, constants.y_zero),
     )
