@@ -145,7 +145,9 @@ void shape_split(Bind& b) {
   for (int k = 0; k < b.n_out; ++k) {
     if (b.out[k] == nullptr) b.host->fail("part %d of a split is left out", k);
     const int64_t size = b.has(1) ? integer_at(*b.in[1], k) : each < left ? each : left;
-    if (size < 0) b.host->fail("part %d of a split has size %lld", k, static_cast<long long>(size));
+    if (size < 0 || size > left)
+      b.host->fail("part %d of a split has size %lld, of %lld that are left", k, static_cast<long long>(size),
+                   static_cast<long long>(left));
     set_dims(*b.out[k], in.rank, in.dims);
     b.out[k]->dims[axis] = size;
     left -= size;

@@ -3,6 +3,7 @@
 //
 // Any strides. Negative pads crop first. Constant: one copy of what stays and one fill for each side of each axis, so
 // every element is written once. Other modes: row by row, each axis with its own map of indices.
+#include <algorithm>
 #include <cstring>
 
 #include "ops/copy_elements.h"
@@ -176,8 +177,10 @@ void shape_pad(Bind& b) {
   read_pads(*b.host, p, in, begin, end);
   set_dims(*b.out[0], in.rank, in.dims);
   for (int d = 0; d < in.rank; ++d) {
-    b.out[0]->dims[d] += begin[d] + end[d];
-    if (b.out[0]->dims[d] < 0)
+    const bool are_sizes = std::max({begin[d], end[d], -kMostElements}) <= kMostElements &&
+                           std::min({begin[d], end[d], kMostElements}) >= -kMostElements;
+    if (are_sizes) b.out[0]->dims[d] += begin[d] + end[d];
+    if (!are_sizes || b.out[0]->dims[d] < 0)
       b.host->fail("axis %d of %s is padded by %lld and %lld", d, shape_text(in).text, static_cast<long long>(begin[d]),
                    static_cast<long long>(end[d]));
   }

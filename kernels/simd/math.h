@@ -136,7 +136,7 @@ GRAPHOPT_INLINE vf exp_normal(vf x) {
   vf n = t - kMagic;
   vf r = x - n * 0.693359375f;
   vf p = exp_residue(r + n * 2.12194440e-4f) + 1.0f;
-  return (vf)((vi)p + ((vi)t << 23));
+  return (vf)((vu)p + ((vu)t << 23));  // a NaN's bits may overflow
 }
 #endif
 
