@@ -150,6 +150,7 @@ REFUSED: list[tuple[str, str, str, Feeds]] = [
         for mode, pads, message in (
             ("constant", (-4, 0, 0, 0), r"axis 0 of \[3,4\] is padded by -4 and 0"),
             ("constant", (2**62, 0, 2**62, 0), "is padded by"),
+            ("constant", (2**57 + 5, 0, -(2**57), 0), "is padded by"),
             ("constant", (1, 1, 1), "3 pads for 2 axes"),
         )
     ],
@@ -174,7 +175,11 @@ REFUSED: list[tuple[str, str, str, Feeds]] = [
             "g (float[N,4] x, int64[2] s) => (float[A,B] y, float[C,D] z) { [parts] y,z = Split(x,s) }",
             {"x": ones(3, 4), "s": ints(*sizes)},
         )
-        for sizes, message in (((1, 1), r"axis 0 of \[3,4\] is split into 2"), ((-1, 4), "size -1"))
+        for sizes, message in (
+            ((1, 1), r"axis 0 of \[3,4\] is split into 2"),
+            ((-1, 4), "size -1"),
+            ((2**63 - 1, 2**63 - 1), "part 0 of a split has size 9223372036854775807, of 3 that are left"),
+        )
     ],
     *[
         (
