@@ -1,4 +1,4 @@
-"""A node as the nodes of its function: one of the model's own functions, or one that the standard defines."""
+"""A node as the nodes of its function: the model's own, the standard's, or an operator's of onnxruntime."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
 from graphopt.ir.names import Names
 from graphopt.ir.scopes import captured
+from graphopt.lowering.contributed import CONTRIBUTED, contributed_function
 
 __all__ = ["expand"]
 
@@ -81,6 +82,8 @@ def _standard_body(
     node: ir.Node, opset: int, facts: Facts, outside: Mapping[str, ir.Value]
 ) -> tuple[ir.Function | None, list[ir.Value]]:
     """The function that the standard gives for an operator, and outer values that it takes as well."""
+    if node.domain == CONTRIBUTED:
+        return contributed_function(node, facts), []
     try:
         schema = defs.get_schema(node.op_type, opset, node.domain)
     except defs.SchemaError:

@@ -1,22 +1,32 @@
-"""Operators that the reference implementation runs, called by an engine."""
+"""Operators without a kernel of ours, called by an engine: the reference implementation runs them.
+
+It knows the standard alone; those that onnxruntime contributes are run by onnxruntime's own kernels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphopt.errors import ExecutionError
 from graphopt.runtime.arrays import Result, from_engine, to_engine
 
+if TYPE_CHECKING:
+    import onnx
+
 __all__ = ["Reference"]
+
+_Run = Callable[..., object]
+_CONTRIBUTED = "com.microsoft"
 
 
 class Reference:
     """Runs single nodes; what was made of a node is kept."""
 
     def __init__(self) -> None:
-        self._runs: dict[int, tuple[Callable[..., object], list[str]]] = {}
+        self._runs: dict[int, tuple[_Run, list[str]]] = {}
 
     def __call__(self, number: int, node: bytes, values: list[object]) -> list[object]:
         """The node's results in the engine's form, of inputs in it; as `run`."""
@@ -39,6 +49,8 @@ class Reference:
         run, names = found
         try:
             results = run(None, dict(zip(names, values, strict=True)))
+        except ExecutionError:
+            raise
         except Exception as error:
             raise ExecutionError(f"{_named(node, values)}: {type(error).__name__}: {error}") from error
         assert isinstance(results, list | tuple)
@@ -52,18 +64,49 @@ def _named(node: bytes, values: Sequence[Result]) -> str:
     op = onnx.ModelProto.FromString(node).graph.node[0]
     shapes = " ".join(f"{v.dtype}{list(v.shape)}" if isinstance(v, np.ndarray) else "-" for v in values)
     operator = f"{op.domain}::{op.op_type}" if op.domain else op.op_type
-    return f"node '{op.name}' ({operator}, by the reference implementation) on {shapes}"
+    by = "onnxruntime" if op.domain == _CONTRIBUTED else "the reference implementation"
+    return f"node '{op.name}' ({operator}, by {by}) on {shapes}"
 
 
-def _prepared(node: bytes) -> tuple[Callable[..., object], list[str]]:
+def _prepared(node: bytes) -> tuple[_Run, list[str]]:
     import onnx
-    from onnx.reference import ReferenceEvaluator
 
     model = onnx.ModelProto.FromString(node)
+    names = [i.name for i in model.graph.input]
+    if model.graph.node[0].domain == _CONTRIBUTED:
+        return _by_onnxruntime(model), names
+    from onnx.reference import ReferenceEvaluator
+
     try:
-        evaluator = ReferenceEvaluator(model)
+        return ReferenceEvaluator(model).run, names
     except Exception as error:
-        op = model.graph.node[0]
-        where = f"{op.domain}::{op.op_type}" if op.domain else op.op_type
-        raise ExecutionError(f"nothing runs {where}: {type(error).__name__}: {error}") from error
-    return evaluator.run, [i.name for i in model.graph.input]
+        raise _nothing_runs(model, error) from error
+
+
+def _by_onnxruntime(model: onnx.ModelProto) -> _Run:
+    """onnxruntime's kernel of a node; it is made when it is known which element types come in."""
+    import onnx
+
+    from graphopt.ir.evaluate.plain import plain_session
+
+    made: dict[tuple[int, ...], _Run] = {}
+
+    def run(wanted: None, feeds: dict[str, Result]) -> object:
+        arrays = [np.asarray(value) for value in feeds.values()]
+        types = tuple(onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for array in arrays)
+        if types not in made:
+            for value, array, of in zip(model.graph.input, arrays, types, strict=True):
+                value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, of, [None] * array.ndim))
+            try:
+                made[types] = plain_session(model).run
+            except Exception as error:
+                raise _nothing_runs(model, error) from error
+        return made[types](wanted, feeds)
+
+    return run
+
+
+def _nothing_runs(model: onnx.ModelProto, error: Exception) -> ExecutionError:
+    op = model.graph.node[0]
+    where = f"{op.domain}::{op.op_type}" if op.domain else op.op_type
+    return ExecutionError(f"nothing runs {where}: {type(error).__name__}: {str(error).splitlines()[0]}")
