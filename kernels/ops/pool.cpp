@@ -47,7 +47,7 @@ template <class T, class F> void for_positions(const Instr& instr, Worker& worke
 }
 
 template <class T> void run_max(const Instr& instr, Worker& worker) {
-  const Tensor* indices = instr.out[1];
+  const Tensor* indices = instr.as<PoolParams>().has_indices ? instr.out[1] : nullptr;
   for_positions<T>(instr, worker, [&](const PoolParams& p, const T* x, const int64_t* at, int64_t plane, T& y) {
     auto most = least<typename Ordered<T>::type>();
     T found{};
@@ -102,13 +102,12 @@ Window read_pool_window(Bind& b) {
 
 Run choose_run(Bind& b, const PoolParams& p) {
   const DType dtype = b.in[0]->dtype;
-  const bool indices = b.n_out > 1 && b.out[1] != nullptr;
   const bool last = (p.channels == 1 || p.x_channel == 1) && (p.channels == 1 || p.y_channel == 1);
-  if (dtype == DType::kFloat && last && !indices && (p.kind != Pooling::kLp || p.p == 2 || p.p == 1)) return run_pool_channels;
+  if (dtype == DType::kFloat && last && !p.has_indices && (p.kind != Pooling::kLp || p.p == 2 || p.p == 1)) return run_pool_channels;
   if (p.kind == Pooling::kAverage) return GRAPHOPT_FOR_FLOATS(dtype, run_average);
   if (p.kind == Pooling::kLp) return GRAPHOPT_FOR_FLOATS(dtype, run_lp);
-  if (dtype == DType::kInt8) return last && !indices ? run_max_bytes<int8_t> : run_max<int8_t>;
-  if (dtype == DType::kUint8) return last && !indices ? run_max_bytes<uint8_t> : run_max<uint8_t>;
+  if (dtype == DType::kInt8) return last && !p.has_indices ? run_max_bytes<int8_t> : run_max<int8_t>;
+  if (dtype == DType::kUint8) return last && !p.has_indices ? run_max_bytes<uint8_t> : run_max<uint8_t>;
   return GRAPHOPT_FOR_FLOATS(dtype, run_max);
 }
 
@@ -118,6 +117,7 @@ Run prepare_pool(Bind& b) {
   p.window = read_pool_window(b);
   p.kind = static_cast<Pooling>(b.ints[0]);
   const bool ceil_mode = b.ints[2] != 0;
+  p.has_indices = b.n_out > 1 && b.out[1] != nullptr;
   p.counts_padding = b.ints[3] != 0, p.columns_first = b.ints[4] != 0, p.p = static_cast<double>(b.ints[5]);
   p.batch = x.dims[0], p.channels = x.dims[1];
   p.x_batch = x.strides[0], p.x_channel = x.strides[1], p.y_batch = y.strides[0], p.y_channel = y.strides[1];

@@ -9,6 +9,7 @@ enum class Pooling : int64_t { kMax = 0, kAverage = 1, kLp = 2 };
 struct PoolParams {
   Window window;
   Pooling kind;
+  bool has_indices;
   bool counts_padding, columns_first;  // of average; of indices
   double p;
   int64_t batch, channels;
