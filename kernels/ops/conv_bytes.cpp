@@ -7,15 +7,9 @@
 // `start` holds the bias and takes the zero point of x out of the sums. Loops: blocks of positions in parallel, then
 // panels of 32 filters, tiles of 12 positions (6 with AVX2). Pointwise convolutions of unsigned channels by fours read the
 // image in place; others copy the windows of a block to rows: a copy of K bytes for K * N products.
-#include <cstdlib>
-#include <utility>
-
-#include "ops/conv_bytes.h"
+#include "ops/conv_bytes_plan.h"
 #include "ops/gemm_packed.h"
-#include "ops/quantized_gemm.h"
 #include "ops/registry.h"
-#include "ops/window.h"
-#include "simd/dot.h"
 
 namespace graphopt {
 namespace {
@@ -23,145 +17,6 @@ namespace {
 // ints: filters, groups, auto_pad, window, zero points of x and of the result
 // in: x, packed weights, start s32 [filters], scale f32 [filters] (absent where the result has 32 bits)
 enum Operand { kX, kWeights, kStart, kScale };
-
-struct BytePlan {
-  Window window;
-  ByteResult result;
-  BytePanels layout;                     // of a group
-  int64_t batch, groups, channels;       // channels of a group
-  int64_t x_batch, y_batch, y_channel;   // strides
-  int64_t group_bytes;                   // of packed weights
-  int64_t positions, block, blocks, parts;
-  int64_t a_stride;                      // of rows: in the image, or in scratch
-  uint8_t padding;                       // what lies around the image
-  bool copies, flips, is_flat;           // is_flat: positions of all images lie at equal distances
-};
-
-using Tile = void (*)(int64_t groups, const uint8_t* a, int64_t a_stride, const int8_t* w, const int32_t* start, const float* scale,
-                      const ByteResult& result, char* to, int64_t to_stride, int columns);
-
-GRAPHOPT_INLINE int32_t four_at(const uint8_t* p) {
-  int32_t four;
-  std::memcpy(&four, p, 4);
-  return four;
-}
-
-template <int rows, int vectors, bool narrow>
-__attribute__((noinline)) void tile(int64_t groups, const uint8_t* a, int64_t a_stride, const int8_t* w, const int32_t* start,
-                                    const float* scale, const ByteResult& result, char* to, int64_t to_stride, int columns) {
-  constexpr int chains = rows * vectors <= 4 ? 4 : rows * vectors <= 8 ? 2 : 1;
-  vi acc[chains][rows][vectors] = {};
-#pragma GCC unroll 2
-  for (int j = 0; j < vectors; ++j) {
-    const vi first = load_bits(start + j * kLanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) acc[0][i][j] = first;
-  }
-  const auto step = [&](vi(&into)[rows][vectors], int64_t group) __attribute__((always_inline)) {
-    vi b[vectors];
-#pragma GCC unroll 2
-    for (int j = 0; j < vectors; ++j, w += kVectorBytes) b[j] = load_bits(w);
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-      const vi x = broadcast_bits(four_at(a + i * a_stride + 4 * group));
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) into[i][j] = dot_bytes<narrow>(into[i][j], x, b[j]);
-    }
-  };
-  int64_t group = 0;
-  for (; group + chains <= groups; group += chains)
-#pragma GCC unroll 4
-    for (int chain = 0; chain < chains; ++chain) step(acc[chain], group + chain);
-  for (; group < groups; ++group) step(acc[0], group);
-#pragma GCC unroll 4
-  for (int chain = 1; chain < chains; ++chain)
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) acc[0][i][j] += acc[chain][i][j];
-  if (result.size() == 1 && columns == vectors * kLanes) {
-    vf scales[vectors];
-#pragma GCC unroll 2
-    for (int j = 0; j < vectors; ++j) scales[j] = load(scale + j * kLanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) {
-        const vb bytes = requantized(result, acc[0][i][j], scales[j]);
-        std::memcpy(to + i * to_stride + j * kLanes, &bytes, kLanes);
-      }
-    return;
-  }
-  const int64_t size = result.size();
-#pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-    for (int j = 0; j < vectors; ++j) {
-      const int count = j + 1 < vectors ? kLanes : columns - (vectors - 1) * kLanes;
-      put_results(result, acc[0][i][j], scale + j * kLanes, to + (i * to_stride + j * kLanes) * size, count);
-    }
-}
-
-struct Tiles {
-  Tile of[2][kPanelVectors][kTileRows];  // [narrow][vectors - 1][rows - 1]
-};
-
-template <int... row>
-constexpr Tiles make_tiles(std::integer_sequence<int, row...>) {
-  constexpr bool narrow = !kExactBytes;
-  return {{{{&tile<row + 1, 1, false>...}, {&tile<row + 1, 2, false>...}},
-           {{&tile<row + 1, 1, narrow>...}, {&tile<row + 1, 2, narrow>...}}}};
-}
-constexpr Tiles kTiles = make_tiles(std::make_integer_sequence<int, kTileRows>{});
-
-struct Place {
-  int64_t n, od, oh, ow;
-};
-
-Place place_of(const BytePlan& p, int64_t position) {
-  const Window& g = p.window;
-  Place at;
-  at.ow = position % g.out[2], position /= g.out[2];
-  at.oh = position % g.out[1], position /= g.out[1];
-  at.od = position % g.out[0];
-  at.n = position / g.out[0];
-  return at;
-}
-
-// The window of one position as a row: taps in row-major order, the group's channels of each.
-void copy_window(const BytePlan& p, const uint8_t* x, const Place& at, int64_t group, uint8_t* to) {
-  const Window& g = p.window;
-  const auto channels = static_cast<size_t>(p.channels);
-  const uint8_t* image = x + at.n * p.x_batch + group * p.channels;
-  const int64_t first = at.ow * g.stride[2] - g.pad[2];
-  const bool joined = g.dilation[2] == 1 && p.groups == 1 && first >= 0 && first + g.kernel[2] <= g.in[2];
-  for (int64_t kd = 0; kd < g.kernel[0]; ++kd)
-    for (int64_t kh = 0; kh < g.kernel[1]; ++kh) {
-      const int64_t id = at.od * g.stride[0] + kd * g.dilation[0] - g.pad[0], ih = at.oh * g.stride[1] + kh * g.dilation[1] - g.pad[1];
-      const bool inside = id >= 0 && id < g.in[0] && ih >= 0 && ih < g.in[1];
-      const uint8_t* line = inside ? image + id * g.x[0] + ih * g.x[1] : nullptr;
-      if (joined && inside) {
-        std::memcpy(to, line + first * g.x[2], channels * static_cast<size_t>(g.kernel[2]));
-        to += p.channels * g.kernel[2];
-        continue;
-      }
-      for (int64_t kw = 0; kw < g.kernel[2]; ++kw, to += p.channels) {
-        const int64_t iw = first + kw * g.dilation[2];
-        if (inside && iw >= 0 && iw < g.in[2]) std::memcpy(to, line + iw * g.x[2], channels);
-        else std::memset(to, p.padding, channels);
-      }
-    }
-}
-
-void copy_rows(const BytePlan& p, const uint8_t* x, int64_t first, int64_t count, int64_t group, uint8_t* to) {
-  for (int64_t i = 0; i < count; ++i, to += p.a_stride) {
-    copy_window(p, x, place_of(p, first + i), group, to);
-    // What fills the last four meets weights of 0.
-    for (int64_t k = p.layout.depth; k < p.layout.groups() * 4; ++k) to[k] = 0;
-    if (p.flips)
-      for (int64_t k = 0; k < p.layout.depth; ++k) to[k] = static_cast<uint8_t>(to[k] ^ 0x80);
-  }
-}
 
 // Where the results of a position begin.
 int64_t y_offset(const BytePlan& p, int64_t position) {
@@ -187,7 +42,7 @@ struct PanelCall {
     int64_t tiles = ceil_div(count, kTileRows);
     for (int64_t done = 0; tiles > 0; --tiles) {
       const int rows = static_cast<int>(ceil_div(count - done, tiles));
-      const Tile run_tile = kTiles.of[narrow][vectors - 1][rows - 1];
+      const ByteConvTile run_tile = byte_conv_tile(rows, vectors, narrow);
       const uint8_t* from = a + done * p.a_stride;
       if (p.is_flat && p.y_channel == 1) {
         char* to = y + ((position + done) * p.window.y[2] + filter) * size;
@@ -210,6 +65,26 @@ struct PanelCall {
   }
 };
 
+// What the sums of a panel start from, and its scales; behind the last filter there are zeros.
+struct PanelEnds {
+  explicit PanelEnds(const Instr& instr)
+      : starts(instr.in[kStart]->as<int32_t>()), scales(instr.in[kScale] != nullptr ? instr.in[kScale]->as<float>() : nullptr) {}
+
+  void find(int64_t filter, int columns) {
+    start = starts + filter, scale = scales != nullptr ? scales + filter : last_scales;
+    if (columns == kPanel) return;
+    std::memset(last_starts, 0, sizeof last_starts);
+    std::memcpy(last_starts, start, static_cast<size_t>(columns) * 4);
+    if (scales != nullptr) std::memcpy(last_scales, scale, static_cast<size_t>(columns) * 4);
+    start = last_starts, scale = last_scales;
+  }
+
+  const int32_t *starts, *start = nullptr;
+  const float *scales, *scale = nullptr;
+  alignas(64) int32_t last_starts[kPanel];
+  alignas(64) float last_scales[kPanel] = {};
+};
+
 // Where rows of a block begin that is read in place.
 const uint8_t* in_place(const BytePlan& p, const uint8_t* x, int64_t position, int64_t group) {
   const Window& g = p.window;
@@ -223,8 +98,7 @@ void run(const Instr& instr, Worker& worker) {
   const char* packed = instr.in[kWeights]->data;
   const int64_t panels = p.layout.panels.count(), all = panels * p.groups, filters = p.layout.panels.columns;
   worker.parallel(p.blocks * p.parts, 1, [&](int64_t begin, int64_t end, Worker& me) {
-    alignas(64) int32_t start[kPanel];
-    alignas(64) float scale[kPanel];
+    PanelEnds ends(instr);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t first = unit / p.parts * p.block, part = unit % p.parts;
       const int64_t count = p.positions - first < p.block ? p.positions - first : p.block;
@@ -233,16 +107,12 @@ void run(const Instr& instr, Worker& worker) {
         const int64_t group = i / panels, panel = i % panels, column = panel * kPanel;
         const char* of_group = packed + group * p.group_bytes;
         const int columns = static_cast<int>(filters - column < kPanel ? filters - column : kPanel);
-        for (int j = 0; j < kPanel; ++j) {
-          const int64_t f = group * filters + column + j;
-          start[j] = j < columns ? instr.in[kStart]->as<int32_t>()[f] : 0;
-          scale[j] = j < columns && instr.in[kScale] != nullptr ? instr.in[kScale]->as<float>()[f] : 0.0f;
-        }
-        const PanelCall call{p,     instr.out[0]->data, p.layout.panel(of_group, panel), start, scale, group * filters + column,
+        ends.find(group * filters + column, columns);
+        const PanelCall call{p,       instr.out[0]->data, p.layout.panel(of_group, panel), ends.start, ends.scale, group * filters + column,
                              columns, p.layout.is_narrow(of_group, panel)};
         if (p.copies) {
           auto* rows = reinterpret_cast<uint8_t*>(me.scratch);
-          if (present != group) copy_rows(p, x, first, count, group, rows);
+          if (present != group) copy_windows(p, x, first, count, group, rows);
           present = group;
           call.run(rows, first, count);
         } else if (p.is_flat) {

@@ -124,3 +124,15 @@ def test_sums_of_codes(relu: str) -> None:
     (got,) = InferenceSession(model, optimize=False).run(None, {"x": x, "z": z})
     (wanted,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x, "z": z})
     np.testing.assert_array_equal(got, wanted)
+
+
+def test_images_are_quantized_where_their_channels_become_innermost() -> None:
+    body = "q = QuantizeLinear(x, sx, zx) c = ConvInteger(q, k, zx) y = Cast <to = 1> (c)"
+    model = model_of(body, "float[N, 3, H, W] x", "float[N, 5, I, J] y")
+    weights = RNG.integers(-127, 128, (5, 3, 2, 2)).astype(np.int8)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "k"))
+    assert kernels(model)[:2] == ["quantize.planes", "conv.bytes"]
+    x = np.random.default_rng(1).standard_normal((2, 3, 7, 9)).astype(np.float32)
+    (got,) = InferenceSession(model).run(None, {"x": x})
+    (wanted,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_array_equal(got, wanted)

@@ -26,6 +26,7 @@ __all__: list[str] = []
 Dims = tuple[Dim, ...]
 
 declare("dynamic_quantize", inputs=Layout.DENSE, outputs=Layout.DENSE)
+declare("quantize.planes", inputs=Layout.DENSE, outputs=Layout.CHANNELS_LAST)
 # Of registers that lie alike: passes/quantization.py.
 declare("sum.bytes", inputs=Layout.ANY, outputs=Layout.ANY)
 

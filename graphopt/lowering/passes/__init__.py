@@ -7,7 +7,7 @@ from graphopt.lowering.passes.caches import append_in_place
 from graphopt.lowering.passes.dead import remove_dead
 from graphopt.lowering.passes.epilogues import fuse_epilogues
 from graphopt.lowering.passes.layouts import settle_layouts
-from graphopt.lowering.passes.quantization import fuse_quantization
+from graphopt.lowering.passes.quantization import fuse_quantization, quantize_planes
 from graphopt.lowering.passes.repeated import merge_repeated
 from graphopt.lowering.passes.rows import pad_rows
 from graphopt.lowering.passes.slices import write_in_place
@@ -37,6 +37,7 @@ def finish(program: Program) -> None:
     for module in modules:
         settle_layouts(module)
         write_in_place(module)
+        quantize_planes(module)
         pad_rows(module)
     remove_dead(program.main)
     drop_unused(program)

@@ -9,6 +9,9 @@
     before   %3 uint8 = elementwise %0 %1 {Dequantize, Dequantize, Add, Relu, Quantize}
     after    %3 uint8 = sum.bytes %0 %1
 
+    before   %1 uint8[N, 3, H, W], channels innermost = elementwise %0 {Quantize}
+    after    %1 uint8[N, 3, H, W], channels innermost = quantize.planes %0
+
 The floats are in registers or in L1 then, and are not written. The instruction moves to where the
 quantization stood.
 """
@@ -32,7 +35,7 @@ from graphopt.lowering.passes.layouts import fits
 from graphopt.lowering.passes.uses import Uses
 from graphopt.lowering.program import ABSENT, Instruction, Module
 
-__all__ = ["fuse_quantization"]
+__all__ = ["fuse_quantization", "quantize_planes"]
 
 _FLOAT = int(ir.DataType.FLOAT)
 _BYTES = (int(ir.DataType.UINT8), int(ir.DataType.INT8))
@@ -40,6 +43,8 @@ _NORMS = ("layer_norm", "rms_norm")
 
 _SUM = [Op.DEQUANTIZE, Op.DEQUANTIZE, Op.ADD, Op.QUANTIZE]
 
+# kMostChannels of kernels/ops/quantize_planes.cpp.
+MOST_PLANES = 4
 # Numbers of kernels/ops/quantized_gemm.h.
 _FLAGS = 3
 _QUANTIZES_END = 8
@@ -72,6 +77,14 @@ def fuse_quantization(module: Module) -> int:
             gone.add(maker)
     module.instructions = [i for n, i in enumerate(module.instructions) if n not in gone]
     return len(gone)
+
+
+def quantize_planes(module: Module) -> None:
+    """Quantize images of few channels by the kernel that puts these innermost: layouts are settled."""
+    for number, instruction in enumerate(module.instructions):
+        found = _quantized_planes(module, instruction)
+        if found is not None:
+            module.instructions[number] = found
 
 
 def _fused(module: Module, maker: Instruction, floats: int, last: Instruction) -> Instruction | None:
@@ -121,6 +134,25 @@ def _quantization(instruction: Instruction) -> _Bytes | None:
         return None
     scale, zero = (program.constants[ref.number][1] for ref in step.sources[1:])
     return _Bytes(scale, zero) if isinstance(scale, float) and isinstance(zero, int) else None
+
+
+def _quantized_planes(module: Module, instruction: Instruction) -> Instruction | None:
+    """One that quantizes an image of few channels and puts them innermost; None for all others."""
+    if instruction.kernel != KERNEL or instruction.is_dynamic or len(instruction.inputs) != 1:
+        return None
+    x, *others = (module.registers[r] for r in (*instruction.inputs, *instruction.outputs))
+    if len(others) != 1 or others[0].dtype not in _BYTES or x.dims is None or x.dims != others[0].dims:
+        return None
+    channels = x.dims[1] if len(x.dims) > 2 else None
+    if type(channels) is not int or not 1 < channels <= MOST_PLANES or not x.is_dense or others[0].is_dense:
+        return None
+    found = _quantization(instruction) if fits(others[0], Layout.CHANNELS_LAST) else None
+    if found is None:
+        return None
+    inputs, outputs = list(instruction.inputs), list(instruction.outputs)
+    return Instruction(
+        "quantize.planes", inputs, outputs, (found.zero,), (found.scale,), nodes=instruction.nodes
+    )
 
 
 def _sum_of_bytes(module: Module, instruction: Instruction) -> Instruction | None:
