@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,25 @@ from graphopt.quantization.groups import Group
 from graphopt.quantization.sensitivity import Sensitivity
 from graphopt.quantization.speeds import time_of
 
-__all__ = ["Option", "Options", "best_within", "hull", "knee", "ladder", "options_of", "sums"]
+__all__ = [
+    "Option",
+    "Options",
+    "best_within",
+    "best_within_time",
+    "hull",
+    "knee",
+    "ladder",
+    "options_of",
+    "sums",
+]
 
 Choices = dict[str, Choice]
 Options = Mapping[str, Sequence["Option"]]
 
 # Cells that a budget is cut into.
 CELLS = 8192
+# Prices of time lie between 10^-30 and 10^30; so often the range of exponents is halved.
+_PRICES, _STEPS = 30.0, 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,37 @@ def best_within(options: Options, budget: float, weight: Callable[[Option], floa
         found[name] = option.choice
         left -= math.ceil((weight(option) - least[name]) / cell - 1e-9)
     return {name: found[name] for name in names}
+
+
+def best_within_time(
+    options: Options, budget: float, weight: Callable[[Option], float], most: float
+) -> Choices | None:
+    """The least loss with a sum of weights within a budget, and a predicted time of at most so much.
+
+    Time has a price, the lowest with which it is kept to. None: there is no such choice.
+    """
+
+    def priced(price: float) -> Choices | None:
+        dear = {
+            name: [replace(o, loss=o.loss + price * o.time) for o in mine] for name, mine in options.items()
+        }
+        return best_within(dear, budget, weight)
+
+    found = priced(0.0)
+    if found is None or sums(options, found).time <= most:
+        return found
+    low, high = -_PRICES, _PRICES
+    found = priced(10.0**high)
+    if found is None or sums(options, found).time > most:
+        return None
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        tried = priced(10.0**middle)
+        if tried is not None and sums(options, tried).time <= most:
+            high, found = middle, tried
+        else:
+            low = middle
+    return found
 
 
 def knee(points: Sequence[tuple[float, float]]) -> int:

@@ -16,9 +16,9 @@ Measure = Literal["kl", "sqnr", "agreement"]
 # Without a limit given: share of samples decided alike, and decibels where nothing is decided.
 AGREEMENT, SQNR = 0.99, 30.0
 # Sizes that differ by less are one size: scales and names of a few operators.
-SAME_SIZE = 0.005
-# Predicted time that may be spent on losing less.
-SLACK = 0.05
+SAME_SIZE = 0.0025
+# Predicted time that may be spent on losing less; under a size limit, which leaves the rest free, more of it.
+SLACK, SLACK_OF_SIZE = 0.05, 0.1
 
 
 class Measured(Protocol):
@@ -109,7 +109,8 @@ def pick(points: Sequence[Measured], limits: Limits) -> tuple[int, bool]:
     """The number of the point to take, and whether it keeps the limits.
 
     Of those that do, the smallest; of its size, the fastest; of those not slower by more than `SLACK`, the
-    one that loses least. Under `max_size` the one that loses least of all. If none does: the nearest one.
+    one that loses least. Under `max_size` the one that loses least of those not slower than the fastest by
+    more than `SLACK_OF_SIZE`. If none keeps them: the nearest one.
     """
     kept = [i for i, point in enumerate(points) if limits.keeps(point)]
     if not kept:
@@ -119,8 +120,9 @@ def pick(points: Sequence[Measured], limits: Limits) -> tuple[int, bool]:
     if limits.max_size is None:
         smallest = min(points[i].bytes for i in kept)
         kept = [i for i in kept if points[i].bytes <= smallest * (1 + SAME_SIZE)]
-        fastest = min(points[i].time for i in kept)
-        kept = [i for i in kept if points[i].time <= fastest * (1 + SLACK)]
+    slack = SLACK if limits.max_size is None else SLACK_OF_SIZE
+    fastest = min(points[i].time for i in kept)
+    kept = [i for i in kept if points[i].time <= fastest * (1 + slack)]
     return min(kept, key=lambda i: (points[i].noise, points[i].bytes)), True
 
 

@@ -17,7 +17,7 @@ from graphopt.quantization.applying import with_table
 from graphopt.quantization.choices import CHOICES, Choice
 from graphopt.quantization.finishing import finished
 from graphopt.quantization.front import Point, Search
-from graphopt.quantization.limits import SLACK, Limits, pick
+from graphopt.quantization.limits import SLACK, SLACK_OF_SIZE, Limits, pick
 from graphopt.quantization.noise import Metric
 from graphopt.quantization.sensitivity import (
     Perform,
@@ -41,11 +41,12 @@ NEAR = (0.0, 0.02, SLACK)
 FAR = (0.1, 0.2, 0.5, 1.0, 2.0, float("inf"))
 # Between the bytes of the smallest and those of 8 bits, with 4 bits allowed.
 SIZES = (0.0, 0.25, 0.5, 0.75)
-# What groups may be besides, within a size; and so much of all bytes small tables may take to be in 16 bits.
+# What groups may be besides, within a size; and so much of all bytes may be spent where they are worth most.
 OTHER_SIZES: tuple[Choice, ...] = ("int4", "float16", "float")
-CRUMBS = 0.001
-# Steps of a bisection where a limit begins to be kept; tries with files that came out too large.
-BISECTIONS, TOO_LARGE = 3, 4
+CRUMBS = 0.0016
+# Steps of a bisection where a limit begins to be kept; tries with files that came out too large, and the
+# share of their bytes that is left free then, twice as much each time.
+BISECTIONS, TOO_LARGE, RESERVE = 3, 8, 5e-5
 
 
 def search(
@@ -82,7 +83,7 @@ def search(
     limits = limits or Limits()
     limits.check()
     tell("record the float model's path")
-    bench = prepare_bench(model, table, samples, most_samples, blocks)
+    bench = prepare_bench(model, table, samples, most_samples, blocks, target)
     here: Perform = lambda trials: [perform(bench, trial) for trial in trials]  # noqa: E731
     return _Searching(bench, limits, choices, target, run(bench) if run is not None else here, tell).search(
         statistics, whole_front=whole_front or limits.knee
@@ -183,14 +184,19 @@ class _Searching:
         costs = [self._cost(decision.sums(self.options, rung)) for rung in rungs]
         return rungs[max(i for i, cost in enumerate(costs) if cost <= costs[0] + slack)]
 
-    def _sized(self, budget: float, others: Sequence[Choice] = OTHER_SIZES) -> dict[str, Choice] | None:
+    def _sized(self, budget: float) -> dict[str, Choice] | None:
         """The least loss within bytes: each group as it is near the fastest point, or of another size."""
         home = self._rung(SLACK, is_lean=True)
         options = {
-            name: [o for o in mine if o.choice == home[name] or o.choice in others]
+            name: [o for o in mine if o.choice == home[name] or o.choice in OTHER_SIZES]
             for name, mine in self.every.items()
         }
         return decision.best_within(options, budget, lambda o: o.bytes)
+
+    def _quick(self, budget: float, slack: float) -> dict[str, Choice] | None:
+        """The least loss within bytes, and not much more time than the fastest point takes."""
+        most = self.time * (1 + slack)
+        return decision.best_within_time(self.every, budget, lambda o: o.bytes, most)
 
     # ------------------------------------------------------------------ the points
 
@@ -198,7 +204,7 @@ class _Searching:
         limits = self.limits
         self._measure([self._rung(slack, is_lean=True) for slack in NEAR])
         if limits.max_size is None and limits.max_fallbacks is None:
-            crumbs = self._sized(self.bytes * (1 + CRUMBS), ("float16",))
+            crumbs = self._quick(self.bytes * (1 + CRUMBS), SLACK)
             self._measure([crumbs] if crumbs is not None else [])
         if limits.max_fallbacks is not None:
             best = decision.best_within(self.options, limits.max_fallbacks, lambda o: o.fallbacks)
@@ -242,13 +248,13 @@ class _Searching:
         smallest = {
             name: min(mine, key=lambda o: (o.bytes, o.loss)).choice for name, mine in self.every.items()
         }
-        budget = float(most - self.overhead)
+        budget, reserve = float(most - self.overhead), most * RESERVE
         for _ in range(TOO_LARGE):
-            choices = self._sized(budget) or smallest
+            choices = self._quick(budget, SLACK_OF_SIZE) or self._sized(budget) or smallest
             excess = self._file_bytes(choices) - most
             if excess <= 0 or choices is smallest:
                 break
-            budget -= excess
+            budget, reserve = budget - excess - reserve, 2 * reserve
         self._measure([choices])
 
     def _explore_small(self) -> None:

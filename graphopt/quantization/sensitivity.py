@@ -22,6 +22,7 @@ from graphopt.quantization.choices import CHOICES, Choice, may_be, restored_weig
 from graphopt.quantization.groups import Group, Member, weighted_operators
 from graphopt.quantization.noise import Metric
 from graphopt.quantization.products import Product, product_of
+from graphopt.quantization.runtime_rounding import block_of, rounded_in_blocks
 from graphopt.quantization.statistics import Statistics
 from graphopt.quantization.trials import Bench, Choices, Outcome, Trial, merged, trials_of
 
@@ -116,6 +117,9 @@ def _noise(
     taken = rows
     if choice in ("int8", "int7") and member.input is not None:
         taken = _rounded(rows, bench.table, member.input)
+    elif choice in ("weight_only", "int4") and member.op_type in ("MatMul", "Gemm"):
+        block = block_of(bench.target, rows.shape[-1])
+        taken = rounded_in_blocks(rows, block) if block is not None else rows
     before = np.matmul(rows.transpose(1, 0, 2), product.matrix(weight))
     after = np.matmul(taken.transpose(1, 0, 2), product.matrix(restored))
     return _ratio(before, after)

@@ -18,10 +18,12 @@ from graphopt.errors import ModelError
 from graphopt.ir.quant_table import QuantTable, TensorPlan
 from graphopt.quantization.applying import with_table
 from graphopt.quantization.choices import Choice, chosen
+from graphopt.quantization.finishing import as_stored
 from graphopt.quantization.groups import Group, groups_of, weighted_operators
 from graphopt.quantization.loss import agreeing
 from graphopt.quantization.noise import Noise, noise_between, total
 from graphopt.quantization.replay import Decision, Probe, Replay, Run, decisions_of, probes_of, ranks_of
+from graphopt.quantization.runtime_rounding import with_runtime_rounding
 
 __all__ = ["SHARD", "Bench", "Outcome", "Trial", "merged", "perform", "prepare_bench", "trials_of"]
 
@@ -96,6 +98,7 @@ class Bench:
         runs: What the float model made of them.
         decisions: What it decided.
         probes: What is compared.
+        target: Who will run the result: what its runtime rounds besides is measured, too.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Bench:
         runs: Sequence[Run],
         decisions: Sequence[Decision],
         probes: Sequence[Probe],
+        target: str = "onnx",
     ) -> None:
         self.model = model
         self.table = table
@@ -117,6 +121,7 @@ class Bench:
         self.runs = list(runs)
         self.decisions = list(decisions)
         self.probes = list(probes)
+        self.target = target
         self._made: dict[tuple[Choices, bool], Replay] = {}
 
     @property
@@ -140,8 +145,8 @@ class Bench:
         reasons: Mapping[str, str] | None = None,
         sensitivity: Mapping[str, float] | None = None,
     ) -> QuantTable:
-        """The table with groups as chosen."""
-        return chosen(
+        """The table with groups as chosen, as the target stores it."""
+        found = chosen(
             self.table,
             self.groups,
             choices,
@@ -150,6 +155,7 @@ class Bench:
             reasons=reasons,
             sensitivity=sensitivity,
         )
+        return as_stored(found, self.target)
 
     def only(self, group: Group, choice: Choice) -> Choices:
         """One group quantized, all others floats."""
@@ -160,7 +166,7 @@ class Bench:
         key = (choices, is_free)
         if key not in self._made:
             self._made = {key: found for key, found in self._made.items() if key[0] == choices}
-            model = with_table(self.model, self.table_of(dict(choices)))
+            model = with_runtime_rounding(with_table(self.model, self.table_of(dict(choices))), self.target)
             recorded = None if is_free else ranks_of(self.runs)
             self._made[key] = Replay(model, [] if is_free else self.decisions, self.probes, recorded)
         return self._made[key]
@@ -192,6 +198,7 @@ def prepare_bench(
     samples: Iterable[Feeds],
     limit: int,
     blocks: Mapping[str, TensorPlan] | None = None,
+    target: str = "onnx",
 ) -> Bench:
     """Record the float model's path on at most `limit` samples.
 
@@ -201,6 +208,7 @@ def prepare_bench(
         samples: Inputs.
         limit: How many of them are measured on.
         blocks: Plans of weights with 4 bits.
+        target: Who will run the result.
     """
     decisions, probes = decisions_of(model), probes_of(model)
     recorder = Replay(model, decisions, probes)
@@ -211,7 +219,8 @@ def prepare_bench(
             break
         feeds.append(sample)
         runs.append(recorder.run(sample))
-    return Bench(model, table, groups_of(model, table), blocks or {}, feeds, runs, decisions, probes)
+    groups = groups_of(model, table)
+    return Bench(model, table, groups, blocks or {}, feeds, runs, decisions, probes, target)
 
 
 def trials_of(

@@ -64,6 +64,25 @@ def test_codes_that_are_given_keep_the_nearest_scale():
     assert found.grid.scale == np.float32(np.float16(0.1))
 
 
+STORED = f"""g (float[B,64] x) => (float[B,2] y) <float[2] sw = {{0.01, 0.02}},
+    int8[64,2] wq = {{{", ".join(str(i) for i in range(128))}}}> {{
+    w = DequantizeLinear <axis = 1> (wq, sw)  y = MatMul (x, w) }}"""
+
+
+@pytest.mark.parametrize(
+    ("target", "operators"),
+    [
+        ("onnx", ["DequantizeLinear", "MatMul"]),
+        # It cuts weights into blocks itself, finer ones than could be stored.
+        ("onnxruntime", ["DequantizeLinear", "MatMul"]),
+        ("graphopt", ["CompressedMatMul"]),
+    ],
+)
+def test_products_with_stored_weights(target, operators):
+    model = model_from_text(STORED, opset=21, domains={"com.microsoft": 1})
+    assert operators_of(finished(model, target)) == operators
+
+
 QUANTIZED = """g (float[B,4] x) => (float[B,3] y) <float s = {0.02}, uint8 z = {120},
     int8[4,3] wq = {1, -2, 3, 40, -50, 60, 7, 8, -9, 100, 110, -120}, float[3] sw = {0.01, 0.02, 0.03}> {
     q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)
