@@ -9,6 +9,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/float8.h"
+#include "simd/rounding.h"
 
 namespace graphopt::elementwise {
 namespace {
@@ -27,6 +28,10 @@ void quantize(char* out, const char* a, const char* b, const char* c, int64_t n,
   const Q* zero = reinterpret_cast<const Q*>(c);
   const float only = *scale;
   const int32_t only_zero = cut<Q, kBits>(*zero);
+  if constexpr (kUniform && sizeof(Q) == 1 && kBits == 8) {
+    quantize_line(byte_rounding(only, only_zero, std::is_signed_v<Q>), x, n, reinterpret_cast<uint8_t*>(out));
+    return;
+  }
   for (int64_t i = 0; i < n; ++i) {
     const int32_t z = kUniform ? only_zero : cut<Q, kBits>(zero[i]);
     const float low = static_cast<float>(kLow - z), high = static_cast<float>(kHigh - z);
