@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphopt.ir.quant_table import QuantTable, TensorPlan
 from graphopt.quantization.choices import Choice
+from graphopt.quantization.journal import Journal
 from graphopt.quantization.limits import Limits
 from graphopt.quantization.search import Search, search
 from graphopt.quantization.statistics import Statistics
@@ -58,13 +59,14 @@ def decide(
     statistics: Statistics | None = None,
     blocks: Mapping[str, TensorPlan] | None = None,
     target: str = "onnx",
+    journal: Journal | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Search:
     """Find what each operator does; arguments as of `search`."""
     with workers(how.workers, how.dask) as team:
 
-        def run(bench: Bench) -> Callable[[Sequence[Trial]], list[Outcome]]:
-            return lambda trials: team.map(perform, bench, trials)
+        def run(bench: Bench, trials: Sequence[Trial], seen: Callable[[int, Outcome], None]) -> list[Outcome]:
+            return team.map(perform, bench, trials, seen)
 
         return search(
             model,
@@ -77,5 +79,6 @@ def decide(
             target=target,
             whole_front=how.whole_front,
             run=run,
+            journal=journal,
             tell=tell,
         )

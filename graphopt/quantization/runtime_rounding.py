@@ -141,7 +141,7 @@ class _Rounding:
             name=self.names.unique("rounding"),
             const_value=tensor,
             type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(list(tensor.shape.numpy())),
         )
         assert self.product.graph is not None
         self.product.graph.register_initializer(value)

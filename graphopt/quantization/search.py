@@ -17,10 +17,11 @@ from graphopt.quantization.applying import with_table
 from graphopt.quantization.choices import CHOICES, Choice
 from graphopt.quantization.finishing import finished
 from graphopt.quantization.front import Point, Search
+from graphopt.quantization.journal import Journal
 from graphopt.quantization.limits import SLACK, SLACK_OF_SIZE, Limits, pick
 from graphopt.quantization.noise import Metric
+from graphopt.quantization.performing import Doing, Performed, digest_of, here
 from graphopt.quantization.sensitivity import (
-    Perform,
     additivity,
     local_noise,
     measure_alone,
@@ -29,7 +30,7 @@ from graphopt.quantization.sensitivity import (
 )
 from graphopt.quantization.speeds import keeps_codes
 from graphopt.quantization.statistics import Statistics
-from graphopt.quantization.trials import Bench, perform, prepare_bench
+from graphopt.quantization.trials import Bench, prepare_bench
 
 __all__ = ["EIGHT_BITS", "Point", "Search", "search"]
 
@@ -61,7 +62,8 @@ def search(
     target: str = "onnx",
     most_samples: int = 64,
     whole_front: bool = False,
-    run: Callable[[Bench], Perform] | None = None,
+    run: Doing | None = None,
+    journal: Journal | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Search:
     """Measure what each group loses, and find the point to take.
@@ -78,14 +80,17 @@ def search(
         most_samples: How many samples points are measured on.
         whole_front: Whether to measure the whole front, beyond what the limits need.
         run: Who performs trials; None: this process.
+        journal: Where an interrupted search left its results, and this one leaves its own.
         tell: Called with a few words at each step.
     """
     limits = limits or Limits()
     limits.check()
     tell("record the float model's path")
     bench = prepare_bench(model, table, samples, most_samples, blocks, target)
-    here: Perform = lambda trials: [perform(bench, trial) for trial in trials]  # noqa: E731
-    return _Searching(bench, limits, choices, target, run(bench) if run is not None else here, tell).search(
+    if journal is not None:
+        journal.open(digest_of(bench))
+    performed = Performed(bench, run or here, journal)
+    return _Searching(bench, limits, choices, target, performed, tell).search(
         statistics, whole_front=whole_front or limits.knee
     )
 
@@ -99,7 +104,7 @@ class _Searching:
         limits: Limits,
         choices: Sequence[Choice],
         target: str,
-        run: Perform,
+        run: Performed,
         tell: Callable[[str], None],
     ) -> None:
         self.bench = bench
@@ -301,7 +306,7 @@ class _Searching:
         """Bytes of a point's files, which are written once to be weighed."""
         key = _key(choices)
         if key not in self.file_sizes:
-            self.file_sizes[key] = self._weighed(choices)
+            self.file_sizes[key] = self.run.size(key, lambda: self._weighed(choices))
         return self.file_sizes[key]
 
     def _weighed(self, choices: Mapping[str, Choice]) -> int:

@@ -25,7 +25,7 @@ from graphopt.quantization.noise import Noise, noise_between, total
 from graphopt.quantization.replay import Decision, Probe, Replay, Run, decisions_of, probes_of, ranks_of
 from graphopt.quantization.runtime_rounding import with_runtime_rounding
 
-__all__ = ["SHARD", "Bench", "Outcome", "Trial", "merged", "perform", "prepare_bench", "trials_of"]
+__all__ = ["SHARD", "Bench", "Choices", "Outcome", "Trial", "merged", "perform", "prepare_bench", "trials_of"]
 
 Array = npt.NDArray[np.generic]
 Feeds = Mapping[str, Array]

@@ -32,11 +32,19 @@ ATTEMPTS = 3
 SECONDS_TO_CONNECT = 10
 
 
+def _unseen(number: int, result: object) -> None:
+    """Nobody looks at results as they come."""
+
+
 class Workers(Protocol):
     """Does tasks."""
 
     def map(
-        self, function: Callable[[Shared, Task], Result], shared: Shared, tasks: Sequence[Task]
+        self,
+        function: Callable[[Shared, Task], Result],
+        shared: Shared,
+        tasks: Sequence[Task],
+        seen: Callable[[int, Result], None] = _unseen,
     ) -> list[Result]:
         """Results in the order of the tasks.
 
@@ -44,6 +52,7 @@ class Workers(Protocol):
             function: A function of a module.
             shared: What each call gets first; sent once to each worker.
             tasks: What differs.
+            seen: Called with the number of a task and its result when it is there.
 
         Raises:
             GraphoptError: As the function; or workers died again and again.
@@ -54,9 +63,17 @@ class Here:
     """This process."""
 
     def map(
-        self, function: Callable[[Shared, Task], Result], shared: Shared, tasks: Sequence[Task]
+        self,
+        function: Callable[[Shared, Task], Result],
+        shared: Shared,
+        tasks: Sequence[Task],
+        seen: Callable[[int, Result], None] = _unseen,
     ) -> list[Result]:
-        return [function(shared, task) for task in tasks]
+        found = []
+        for i, task in enumerate(tasks):
+            found.append(function(shared, task))
+            seen(i, found[i])
+        return found
 
 
 # ------------------------------------------------------------------ processes of this machine
@@ -86,7 +103,11 @@ class Processes:
         self._last: tuple[object, str] | None = None
 
     def map(
-        self, function: Callable[[Shared, Task], Result], shared: Shared, tasks: Sequence[Task]
+        self,
+        function: Callable[[Shared, Task], Result],
+        shared: Shared,
+        tasks: Sequence[Task],
+        seen: Callable[[int, Result], None] = _unseen,
     ) -> list[Result]:
         path = self._path(shared)
         done: dict[int, Result] = {}
@@ -99,7 +120,9 @@ class Processes:
                     self._running().submit(_call, function, path, tasks[i]): i for i in left
                 }
                 for future in as_completed(futures):
-                    done[futures[future]] = future.result()
+                    number = futures[future]
+                    done[number] = future.result()
+                    seen(number, done[number])
             except BrokenProcessPool:
                 self._stop()
         if len(done) < len(tasks):
@@ -166,7 +189,11 @@ class Cluster:
         self._last: tuple[object, str, object] | None = None
 
     def map(
-        self, function: Callable[[Shared, Task], Result], shared: Shared, tasks: Sequence[Task]
+        self,
+        function: Callable[[Shared, Task], Result],
+        shared: Shared,
+        tasks: Sequence[Task],
+        seen: Callable[[int, Result], None] = _unseen,
     ) -> list[Result]:
         if self._last is None or self._last[0] is not shared:
             content = pickle.dumps(shared, pickle.HIGHEST_PROTOCOL)
@@ -179,7 +206,10 @@ class Cluster:
             )
             for task in tasks
         ]
-        return cast("list[Result]", self._client.gather(futures))
+        found = cast("list[Result]", self._client.gather(futures))
+        for i, result in enumerate(found):
+            seen(i, result)
+        return found
 
     def close(self) -> None:
         """Leave the cluster; it goes on running."""
