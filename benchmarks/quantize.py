@@ -1,11 +1,13 @@
 """Quantized models beside those of other tools: bytes, operators, time, memory, and what they still say.
 
     make bench-quantize [ASR=folder] [MODELS=folder] [ARGS="--limit 40 --only graphopt dynamic"]
+    make bench-quantize [ASR=folder] [MODELS=folder] ARGS="--ablation"
 
 ASR names a folder with `asr.onnx`, `calib.npz` (`feats` and `offsets`) and perhaps `score.py`; without it,
 the recogniser of benchmarks/models is quantized with random samples. MODELS names a folder of models with
 recipes: their signal to noise stands beside that of onnxruntime's calibrators. All tools get the same
-samples; peers get the model as `graphopt optimize` leaves it.
+samples; peers get the model as `graphopt optimize` leaves it. With --ablation: what each of our algorithms
+gains, alone and among the others.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import quantize_ablation, quantize_zoo
 from benchmarks import quantize_models as models
 from benchmarks import quantize_yardstick as yardstick
-from benchmarks import quantize_zoo
 from benchmarks.models import recogniser
 from benchmarks.models.builder import save
 from benchmarks.quantize_makers import BINS, samples
@@ -45,7 +47,7 @@ MAKERS = (
     "static entropy",
     "nncf",
 )
-SAMPLES, RANDOM = 64, 16
+SAMPLES, RANDOM, UNSEEN = 64, 16, 40
 TIMED = 8
 
 
@@ -54,22 +56,41 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.quantize")
     parser.add_argument("--asr", type=Path, help="folder of a recogniser")
     parser.add_argument("--models", type=Path, help="folder of models with recipes")
-    parser.add_argument("--only", nargs="*", default=[], help="makers whose name begins so")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="makers, or parts of the ablation, whose name begins so"
+    )
     parser.add_argument("--names", nargs="*", default=[], help="words of models of --models to take")
     parser.add_argument("--limit", type=int, help="utterances a set that are scored")
     parser.add_argument("--seconds", type=float, default=3.0, help="of timing, for each model")
     parser.add_argument("--no-recogniser", action="store_true", help="leave it out")
+    parser.add_argument("--ablation", action="store_true", help="what each algorithm gains; no other tools")
     parser.add_argument("--keep", type=Path, help="folder that the models are made in")
     options = parser.parse_args(arguments)
-    print_kl_times()
+    if not options.ablation:
+        print_kl_times()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
+        if options.ablation:
+            ablations(options, folder)
+            return
         makers = [m for m in MAKERS if not options.only or any(m.startswith(o) for o in options.only)]
         if not options.no_recogniser:
             recogniser_rows(options.asr, folder, makers, options.limit, options.seconds)
         if options.models:
             quantize_zoo.rows(options.models, folder, options.names)
+
+
+def ablations(options: argparse.Namespace, folder: Path) -> None:
+    """What each algorithm gains, on the recogniser and on models of a folder."""
+    if not options.no_recogniser:
+        model, data = _recogniser(options.asr, folder)
+        unseen = yardstick.unseen(options.asr, options.limit or UNSEEN) if options.asr else _random(UNSEEN, 1)
+        quantize_ablation.rows(model, list(samples(data)), unseen, options.only)
+    for path in quantize_zoo.chosen(options.models, options.names) if options.models else ():
+        found = [quantize_zoo.feeds_of(path, i) for i in range(quantize_zoo.SAMPLES + UNSEEN)]
+        calibrating, others = found[: quantize_zoo.SAMPLES], found[quantize_zoo.SAMPLES :]
+        quantize_ablation.rows(path, calibrating, others, options.only)
 
 
 def recogniser_rows(
@@ -108,11 +129,17 @@ def _recogniser(given: Path | None, folder: Path) -> tuple[Path, Path]:
         for i in range(min(SAMPLES, len(offsets) - 1)):
             np.savez(data / f"{i:03}.npz", feats=features[None, offsets[i] : offsets[i + 1]])
         return given / "asr.onnx", data
-    random = np.random.default_rng(0)
-    for i, length in enumerate(random.integers(60, 200, RANDOM)):
-        np.savez(data / f"{i:03}.npz", feats=random.uniform(-1.7, 1.7, (1, length, 80)).astype(np.float32))
+    for i, feeds in enumerate(_random(RANDOM, 0)):
+        np.savez(data / f"{i:03}.npz", feats=feeds["feats"])
     save(recogniser.build(), folder / "recogniser.onnx")
     return folder / "recogniser.onnx", data
+
+
+def _random(count: int, seed: int) -> list[Feeds]:
+    """Inputs of a recogniser that mean nothing."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(60, 200, count)
+    return [{"feats": random.uniform(-1.7, 1.7, (1, n, 80)).astype(np.float32)} for n in lengths]
 
 
 def _scores(

@@ -110,6 +110,7 @@ MAKERS: dict[str, Callable[[Path, Path, Path], None]] = {
     "static minmax": partial(static, method="MinMax"),
     "static percentile": partial(static, method="Percentile"),
     "static entropy": partial(static, method="Entropy"),
+    "static distribution": partial(static, method="Distribution"),
     "nncf": nncf,
 }
 

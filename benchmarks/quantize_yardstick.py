@@ -60,6 +60,19 @@ def scorer(folder: Path) -> ModuleType | None:
     return module
 
 
+def unseen(folder: Path, count: int) -> list[Feeds]:
+    """Inputs of the harder set of a folder.
+
+    Raises:
+        FileNotFoundError: It has no scorer.
+    """
+    module = scorer(folder)
+    if module is None:
+        raise FileNotFoundError(f"{folder}: there is no score.py")
+    features, _ = module.load_set(SETS[-1])
+    return [{"feats": x if x.ndim == 3 else x[None]} for x in features[:count]]
+
+
 def by_scorer(module: ModuleType, engine: Engine, limit: int | None) -> dict[str, Any]:
     """What a model says of every set."""
 

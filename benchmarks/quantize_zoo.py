@@ -18,7 +18,7 @@ from benchmarks.recipes import Recipe
 Feeds = dict[str, NDArray[Any]]
 # The first model of a folder whose name begins so.
 NAMES = ("bert", "vit", "mobilenet", "resnet50")
-MAKERS = ("graphopt all", "static minmax", "static percentile", "static entropy")
+MAKERS = ("graphopt all", "static minmax", "static percentile", "static entropy", "static distribution")
 SAMPLES, JUDGED = 16, 8
 SECONDS = 1.0
 UNKNOWN_DIM = 8
@@ -27,7 +27,7 @@ UNKNOWN_DIM = 8
 def rows(folder: Path, scratch: Path, words: Sequence[str]) -> None:
     """Quantize models in every way and print a line for each."""
     print(f"\n{'model':28} {'maker':22} {'bytes':>11} {'dB':>7} {'ort ratio':>9} {'ours ratio':>10} {'s':>6}")
-    for path in _chosen(folder, words):
+    for path in chosen(folder, words):
         place = scratch / path.stem
         data = place / "samples"
         data.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,8 @@ def _random(value: onnx.ValueInfoProto, random: np.random.Generator) -> NDArray[
     return random.integers(0, 2, shape).astype(dtype)
 
 
-def _chosen(folder: Path, words: Sequence[str]) -> list[Path]:
+def chosen(folder: Path, words: Sequence[str]) -> list[Path]:
+    """Models of a folder with one of these words in their names; without words one of each kind."""
     paths = sorted(folder.glob("*.onnx"))
     if words:
         return [path for path in paths if any(word in path.stem for word in words)]

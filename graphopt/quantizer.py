@@ -26,24 +26,19 @@ from graphopt.ir.quant_table import ModelIdentity, QuantTable
 from graphopt.ir.scoped_names import name_nodes
 from graphopt.quantization.applying import TARGET, compressed, raise_opset, with_table
 from graphopt.quantization.audit import already_quantized, audit
-from graphopt.quantization.checkpoint import Checkpoint
-from graphopt.quantization.compensating import Compensated, Compensating, corrected, report_of, rescaled
-from graphopt.quantization.deciding import Deciding, decide
-from graphopt.quantization.finishing import Activations, finished, with_activations, with_short_scales
-from graphopt.quantization.first_table import Observing, first_table
+from graphopt.quantization.compensating import Compensating
+from graphopt.quantization.deciding import Deciding
+from graphopt.quantization.finishing import Activations, finished
+from graphopt.quantization.first_table import Observing
 from graphopt.quantization.loss import Loss, measure
+from graphopt.quantization.making import How, Made, States, make_table
 from graphopt.quantization.refinement import Method as Refinement
-from graphopt.quantization.refinement import Refinement as RefinementNote
-from graphopt.quantization.refinement import refine
 from graphopt.quantization.samples import samples_of
 from graphopt.quantization.search import Search
 from graphopt.quantization.spool import repeatable
 from graphopt.quantization.summary import summary_of
-from graphopt.quantization.weights_alone import weights_alone
 from graphopt.reporting.audit import Audit
-from graphopt.reporting.compensation import CompensationReport
 from graphopt.reporting.quantization import QuantizationReport, WeightBits
-from graphopt.reporting.refinement import RefinementReport
 from graphopt.rewriting import pipeline as pipelines
 
 __all__ = ["Quantized", "prepare", "quantize", "sha256_of"]
@@ -56,6 +51,8 @@ Progress = Callable[[str], None]
 OPSET, OPSET_OF_BLOCKS = 13, 21
 # Loss is measured on so many of the samples.
 LOSS_SAMPLES = 64
+# The smallest model that decides nearly all of the samples as before.
+SEARCHED = Deciding()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +79,10 @@ def quantize(
     table: QuantTable | None = None,
     weights_only: Literal["int8", "int4"] | None = None,
     observer: Observing = "auto",
+    per_tensor: bool = False,
     refinement: Refinement = "auto",
     compensating: Compensating | None = None,
-    deciding: Deciding | None = None,
+    deciding: Deciding | None = SEARCHED,
     verify: bool = True,
     verify_seconds: float = 10.0,
     progress: Progress | None = None,
@@ -101,13 +99,16 @@ def quantize(
         table: A quant table of this model.
         weights_only: Store weights in so many bits, compute floats.
         observer: How ranges are chosen from what samples made of values.
+        per_tensor: Whether weights get one scale each, for kernels that know no other.
         refinement: How scales and codes of weights are refined with the samples.
         compensating: What makes up for errors before and after rounding; None: what helps most models.
-        deciding: How it is decided what each operator does; None: all is quantized that may be.
+        deciding: How it is decided what each operator does: as it is, by a search for the smallest model that
+            decides 99 % of the samples as before; None: all is quantized that may be.
         verify: Whether what the optimizer makes of the model first is compared with it.
         verify_seconds: Time limit of that.
         progress: Called with a few words whenever a new part begins.
-        state: File that calibration leaves its state in and goes on from; it is removed at the end.
+        state: File that calibration leaves its state in and goes on from, and beside which the search leaves
+            its results (`.search`); both are removed at the end.
         target: Who runs the result: "onnx", "onnxruntime" or "graphopt".
         activations: "u8" with a zero point, or "s8" around zero; a given table says it itself.
 
@@ -121,6 +122,16 @@ def quantize(
     start = time.perf_counter()
     tell = progress or (lambda _: None)
     path = Path(model)
+    how = How(
+        observer,
+        per_tensor,
+        refinement,
+        compensating or Compensating(),
+        weights_only,
+        deciding,
+        activations,
+        target,
+    )
     text = str(pipelines.default(2, TARGET)) if table is None else table.model.pipeline
     digest = sha256_of(path)
     if table is not None:
@@ -128,98 +139,71 @@ def quantize(
     needed = table.needed_opset if table is not None else OPSET
     needed = OPSET_OF_BLOCKS if weights_only == "int4" else needed
     prepared, warnings = prepare(path, text, needed, verify, verify_seconds, progress)
-    checkpoint = Checkpoint(state, f"{digest} {text} {__version__}") if state is not None else None
-    loss: Loss | None = None
-    checked: Audit | None = None
-    found: Search | None = None
-    compensation: CompensationReport | None = None
-    refining: RefinementReport | None = None
+    states = States.beside(state, f"{digest} {text} {__version__}") if state is not None else None
+    made = Made(table)
     if data is not None:
         data = repeatable(data)
-        tell("calibrate")
         identity = ModelIdentity(digest, OPSET, text, f"graphopt {__version__}")
-        first = first_table(prepared, data, identity, observer, tell=tell, checkpoint=checkpoint)
-        warnings += first.warnings
-        chosen = (compensating or Compensating()) if weights_only is None else None
-        before = rescaled(prepared, first, data, observer, chosen, tell)
-        table, found, tried = _decided(
-            before, data, refinement, weights_only, deciding, activations, target, tell
-        )
-        table, biases = corrected(before.model, table, data, chosen, tell)
-        table = replace(table, scalings=before.scalings)
-        compensation = report_of(before, biases)
-        refining = RefinementReport(tried) if tried else None
+        made = make_table(prepared, data, identity, how, tell, states)
     tell("apply")
-    result = with_table(prepared, table) if table is not None else compressed(prepared, weights_only)
-    is_done = any(n.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for n in graph)
-    if not is_done and found is not None:
-        warnings.append("the limit leaves nothing in 8 bits")
-    elif not is_done:
-        raise ModelError(
-            f"{path.name}: nothing in it can be quantized",
-            hint="weights must be constant, of float32 and large",
-        )
+    result = with_table(prepared, made.table) if made.table else compressed(prepared, weights_only)
+    warnings += [*made.warnings, *_left_as_it_was(path, result, made)]
     weights = WeightBits.of(prepared, result)
     result = finished(result, target)
+    report = _report(path, prepared, result, weights, made, how, data, warnings, tell)
+    if states is not None:
+        states.remove()
+    return Quantized(result, made.table, replace(report, seconds=time.perf_counter() - start), made.search)
+
+
+def _left_as_it_was(path: Path, result: ir.Model, made: Made) -> list[str]:
+    """A warning where a limit left nothing in 8 bits.
+
+    Raises:
+        ModelError: There was nothing to quantize.
+    """
+    if any(n.op_type == "DequantizeLinear" for graph in scopes.nested(result.graph) for n in graph):
+        return []
+    if made.search is not None:
+        return ["the limit leaves nothing in 8 bits"]
+    raise ModelError(
+        f"{path.name}: nothing in it can be quantized", hint="weights must be constant, of float32 and large"
+    )
+
+
+def _report(
+    path: Path,
+    prepared: ir.Model,
+    result: ir.Model,
+    weights: WeightBits,
+    made: Made,
+    how: How,
+    data: Data | None,
+    warnings: list[str],
+    tell: Progress,
+) -> QuantizationReport:
+    """What happened, with what the samples say of the result."""
+    loss: Loss | None = None
+    checked: Audit | None = None
     if data is not None:
         tell("measure")
         loss = measure(prepared, result, samples_of(data, prepared), LOSS_SAMPLES)
-        checked = audit(result, target, next(iter(samples_of(data, prepared))))
-    report = QuantizationReport.of(
+        checked = audit(result, how.target, next(iter(samples_of(data, prepared))))
+    return QuantizationReport.of(
         path=path,
-        mode=weights_only or "static",
+        mode=how.weights_only or "static",
         before=prepared,
         after=result,
         weights=weights,
-        table=table,
+        table=made.table,
         loss=loss,
-        decision=summary_of(found) if found is not None else None,
+        decision=summary_of(made.search) if made.search is not None else None,
         warnings=tuple(warnings),
         audit=checked,
-        compensation=compensation,
-        refinement=refining,
-        seconds=time.perf_counter() - start,
+        compensation=made.compensation,
+        refinement=made.refinement,
+        seconds=0.0,
     )
-    if checkpoint is not None:
-        checkpoint.remove()
-    return Quantized(result, table, report, found)
-
-
-def _decided(
-    before: Compensated,
-    data: Data,
-    refinement: Refinement,
-    weights_only: Literal["int8", "int4"] | None,
-    deciding: Deciding | None,
-    activations: Activations,
-    target: str,
-    tell: Progress,
-) -> tuple[QuantTable, Search | None, tuple[RefinementNote, ...]]:
-    """The table of a rescaled model, what was measured to decide on it, and what was refined."""
-    model, first = before.model, before.first
-    found: Search | None = None
-    table = with_activations(first.table, activations)
-    bits = 8 if weights_only == "int8" or deciding is None else deciding.bits
-    bits = 4 if weights_only == "int4" else bits
-    refined = refine(model, table, first.statistics, refinement, bits=bits, tell=tell)
-    table = refined.table
-    if weights_only is not None:
-        table = weights_alone(model, table, refined.blocks)
-    elif deciding is not None and table.operators:
-        search = decide(
-            model,
-            table,
-            samples_of(data, model),
-            deciding,
-            statistics=first.statistics,
-            blocks=refined.blocks,
-            target=target,
-            tell=tell,
-        )
-        # Tables of other points are of the file, too, not of the rescaled model.
-        found = replace(search, tables=lambda i: replace(search.tables(i), scalings=before.scalings))
-        table = found.table
-    return with_short_scales(table) if target == "graphopt" else table, found, refined.notes
 
 
 def prepare(

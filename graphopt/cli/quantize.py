@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from graphopt.quantizer import Quantized
 
 OBSERVERS = ("auto", "minmax", "percentile", "kl", "mse")
-REFINEMENTS = ("auto", "none", "easyquant", "admm", "gptq", "adaround")
+REFINEMENTS = ("auto", "none", "easyquant", "admm", "gptq", "adaround", "moments")
 
 
 @click.command("quantize")
@@ -47,6 +47,9 @@ REFINEMENTS = ("auto", "none", "easyquant", "admm", "gptq", "adaround")
     help="How ranges are chosen from the samples; auto: for each value the way that outputs ask for.",
 )
 @click.option(
+    "--per-tensor", is_flag=True, help="With --data: one scale a weight, for kernels that know no other."
+)
+@click.option(
     "--refine",
     type=click.Choice(REFINEMENTS),
     default="auto",
@@ -63,9 +66,9 @@ REFINEMENTS = ("auto", "none", "easyquant", "admm", "gptq", "adaround")
 @click.option("--smooth/--no-smooth", default=True, show_default=True, help="SmoothQuant.")
 @click.option(
     "--correct-biases/--no-correct-biases",
-    default=False,
+    default=True,
     show_default=True,
-    help="Take off what quantizing shifts outputs by.",
+    help="Take off what quantizing shifts outputs by, where the model is better by it.",
 )
 @click.option(
     "--target",
@@ -95,7 +98,8 @@ def command(
     fresh: bool,
     weights_only: Literal["int8", "int4"] | None,
     observer: Literal["auto", "minmax", "percentile", "kl", "mse"],
-    refine: Literal["auto", "none", "easyquant", "admm", "gptq", "adaround"],
+    per_tensor: bool,
+    refine: Literal["auto", "none", "easyquant", "admm", "gptq", "adaround", "moments"],
     compensate: bool,
     equalize: bool,
     smooth: bool,
@@ -115,8 +119,8 @@ def command(
     table is applied that was written before. With --weights-only neither is needed; with --data the weights
     are rounded so that they make up for each other's errors.
 
-    Calibration that is interrupted goes on where it was when the same command is given again: its state lies
-    beside the table, or the output, until the end.
+    Calibration and search that are interrupted go on where they were when the same command is given again:
+    their state lies beside the table, or the output, until the end.
     """
     from graphopt.cli.optimization import Printing, progress_line, write_report
 
@@ -127,7 +131,8 @@ def command(
     destination = output or model.with_name(f"{model.stem}.{weights_only or 'int8'}.onnx")
     state = _state_beside(table_path or destination)
     if fresh:
-        state.unlink(missing_ok=True)
+        for left in _states(state):
+            left.unlink(missing_ok=True)
     printing = Printing(quiet=quiet, verbose=False, as_json=as_json, report=report_path)
     with about(str(model)), _told_where_to_go_on(state):
         with progress_line(printing) as progress:
@@ -147,6 +152,7 @@ def command(
                 table=given,
                 weights_only=weights_only,
                 observer=observer,
+                per_tensor=per_tensor,
                 refinement=refine,
                 compensating=Compensating(
                     compensate and equalize, compensate and smooth, compensate and correct_biases
@@ -177,14 +183,21 @@ def _told_where_to_go_on(state: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if not state.exists():
+        left = [str(path) for path in _states(state) if path.exists()]
+        if not left:
             raise
-        report(f"interrupted; the same command goes on from {state}")
+        report(f"interrupted; the same command goes on from {' and '.join(left)}")
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def _state_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.calibration")
+
+
+def _states(state: Path) -> tuple[Path, Path]:
+    from graphopt.quantization.making import States
+
+    return States.paths(state)
 
 
 def _check(model: Path, data: Path | None, table: Path | None, weights_only: str | None) -> None:

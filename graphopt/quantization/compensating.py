@@ -1,12 +1,12 @@
 """Which compensations a model gets: those with which its own outputs are nearer to the float ones.
 
 Layers are judged one by one when channels are rescaled and biases corrected. What errors do together only the
-whole model shows: it is quantized with and without, run on some samples, and the better one stays.
+whole model shows: it is quantized with and without, run on samples that nothing was fitted to, and the better
+one stays.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,22 +15,21 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir.quant_table import QuantTable, Scaling
-from graphopt.quantization.applying import scaled, with_table
-from graphopt.quantization.bias_correction import BiasNote, correct_biases
+from graphopt.quantization.applying import scaled
+from graphopt.quantization.bias_correction import Corrected, correct_biases, correct_by_weights
 from graphopt.quantization.compensation import compensate
 from graphopt.quantization.first_table import Data, FirstTable, Observing, first_table
-from graphopt.quantization.loss import measure
+from graphopt.quantization.judging import Decibels, Judge, Settled, settled
 from graphopt.quantization.planning import candidates
 from graphopt.quantization.ranges import DEFAULT
-from graphopt.quantization.samples import samples_of
 from graphopt.reporting.compensation import CompensationReport, CompensationStep
 
-__all__ = ["Compensated", "Compensating", "corrected", "report_of", "rescaled"]
+__all__ = ["Compensated", "Compensating", "CorrectedTable", "corrected", "report_of", "rescaled"]
 
 Array = npt.NDArray[np.generic]
 
-# Samples that a model is run on, with and without; and those that biases are corrected by.
-JUDGED, CORRECTED = 16, 32
+# Samples that biases are corrected by.
+CORRECTED = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +37,14 @@ class Compensating:
     """What is tried.
 
     Attributes:
-        equalize: Cross-layer equalization.
+        equalize: Cross-layer equalization; where weights have one scale each, they are adjusted to it, too.
         smooth: SmoothQuant.
         correct_biases: Bias correction.
     """
 
     equalize: bool = True
     smooth: bool = True
-    correct_biases: bool = False
+    correct_biases: bool = True
 
     @property
     def is_rescaling(self) -> bool:
@@ -71,12 +70,28 @@ class Compensated:
     sqnr: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CorrectedTable:
+    """A table with those corrections that stayed.
+
+    Attributes:
+        table: The table.
+        notes: What was tried.
+        sqnr: Of the whole model in decibels, without and with them; None: not measured.
+    """
+
+    table: QuantTable
+    notes: tuple[CompensationStep, ...] = ()
+    sqnr: tuple[float, float] | None = None
+
+
 def rescaled(
     model: ir.Model,
     first: FirstTable,
     data: Data,
     observer: Observing,
-    chosen: Compensating | None,
+    chosen: Compensating,
+    judge: Judge,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Compensated:
     """Rescale the channels of a model, if the quantized model is nearer to the float one then.
@@ -86,10 +101,11 @@ def rescaled(
         first: Its calibration.
         data: Samples.
         observer: How ranges are chosen.
-        chosen: What is tried; None: nothing.
+        chosen: What is tried.
+        judge: Of the float model.
         tell: Called with a few words.
     """
-    if chosen is None or not chosen.is_rescaling:
+    if not chosen.is_rescaling:
         return Compensated(model, first)
     tell("compensate")
     found = compensate(
@@ -99,48 +115,72 @@ def rescaled(
         DEFAULT if observer == "auto" else observer,
         with_equalization=chosen.equalize,
         with_smoothing=chosen.smooth,
+        per_tensor=first.per_tensor,
     )
     if not found.scalings:
         return Compensated(model, first, notes=found.notes)
     after = scaled(model, QuantTable(first.table.model, scalings=found.scalings))
-    second = first_table(after, data, first.table.model, observer, tell=tell)
-    few = list(itertools.islice(samples_of(data, model), JUDGED))
-    sqnr = (_sqnr(model, model, first.table, few), _sqnr(model, after, second.table, few))
-    if sqnr[1] <= sqnr[0]:
+    second = first_table(after, data, first.table.model, observer, per_tensor=first.per_tensor, tell=tell)
+    without, with_it = judge.sqnr(model, first.table), judge.sqnr(after, second.table)
+    sqnr = (float(without.mean()), float(with_it.mean())) if len(without) else None
+    if sqnr is None or sqnr[1] <= sqnr[0]:
         return Compensated(model, first, {}, tuple(replace(note, kept=False) for note in found.notes), sqnr)
     return Compensated(after, second, found.scalings, found.notes, sqnr)
 
 
 def corrected(
-    model: ir.Model,
+    before: Compensated,
     table: QuantTable,
-    data: Data,
-    chosen: Compensating | None,
+    samples: Sequence[Mapping[str, Array]],
+    judge: Judge,
     tell: Callable[[str], None] = lambda _: None,
-) -> tuple[QuantTable, tuple[BiasNote, ...]]:
-    """Correct biases where that is chosen, if the quantized model is nearer to the float one then."""
-    if chosen is None or not chosen.correct_biases:
-        return table, ()
-    few = list(itertools.islice(samples_of(data, model), CORRECTED))
-    found = correct_biases(model, table, few, tell)
-    judged = few[:JUDGED]
-    if _sqnr(model, model, found.table, judged) <= _sqnr(model, model, table, judged):
-        return table, tuple(replace(note, kept=False) for note in found.notes)
-    return found.table, found.notes
+) -> CorrectedTable:
+    """Correct biases, first by what weights alone shift, then by what the quantized model is seen to shift.
+
+    Args:
+        before: The float model, and what calibration saw of it.
+        table: What it is quantized by.
+        samples: To correct by; others than those of the judge.
+        judge: Of the float model.
+        tell: Called with a few words.
+    """
+    tell("correct biases")
+    model, statistics = before.model, before.first.statistics
+    steps: list[CompensationStep] = []
+    ends: list[float] = []
+    ways: tuple[Callable[[QuantTable], Corrected], ...] = (
+        lambda table: correct_by_weights(model, table, statistics),
+        lambda table: correct_biases(model, table, samples[:CORRECTED], tell),
+    )
+    for find in ways:
+        found = find(table)
+        names = [note.operator for note in found.notes if note.kept]
+        if names:
+            stays = settled(names, _judged(judge, model, table, found.table), must_gain=True)
+            table = _with(table, found.table, stays.kept)
+            ends += stays.sqnr or ()
+        else:
+            stays = Settled(frozenset(), None)
+        steps += [
+            CompensationStep(n.operator, "correct-bias", None, n.before, n.after, n.operator in stays.kept)
+            for n in found.notes
+        ]
+    return CorrectedTable(table, tuple(steps), (ends[0], ends[-1]) if ends else None)
 
 
-def report_of(before: Compensated, biases: Sequence[BiasNote]) -> CompensationReport | None:
+def _judged(
+    judge: Judge, model: ir.Model, table: QuantTable, corrected: QuantTable
+) -> Callable[[frozenset[str]], Decibels]:
+    return lambda kept: judge.sqnr(model, _with(table, corrected, kept))
+
+
+def _with(table: QuantTable, corrected: QuantTable, kept: frozenset[str]) -> QuantTable:
+    """A table with the corrections that another has for some operators."""
+    new = {name: shift for name, shift in corrected.corrections.items() if name in kept}
+    return replace(table, corrections={**table.corrections, **new})
+
+
+def report_of(before: Compensated, after: CorrectedTable) -> CompensationReport | None:
     """What the report says of it; None where nothing was tried."""
-    steps = [*before.notes]
-    steps += [
-        CompensationStep(note.operator, "correct-bias", None, note.before, note.after, note.kept)
-        for note in biases
-    ]
-    return CompensationReport(tuple(steps), before.sqnr) if steps else None
-
-
-def _sqnr(
-    reference: ir.Model, model: ir.Model, table: QuantTable, samples: Sequence[Mapping[str, Array]]
-) -> float:
-    found = measure(reference, with_table(model, table), samples, len(samples)).sqnr
-    return found if found is not None else 0.0
+    steps = (*before.notes, *after.notes)
+    return CompensationReport(steps, before.sqnr, after.sqnr) if steps else None

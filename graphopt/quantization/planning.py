@@ -138,6 +138,8 @@ def plan(
     method: Method,
     others: Sequence[Between] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    per_tensor: bool = False,
 ) -> tuple[dict[str, TensorPlan], dict[str, OperatorPlan]]:
     """The table's tensors and operators.
 
@@ -147,6 +149,7 @@ def plan(
         method: How ranges are chosen.
         others: Operators between their outputs.
         ranges: Those that are chosen already.
+        per_tensor: Whether weights get one scale each, not one for each output.
     """
     tensors: dict[str, TensorPlan] = {}
     operators: dict[str, OperatorPlan] = {}
@@ -173,7 +176,8 @@ def plan(
             if not np.isfinite(array).all():
                 operators[candidate.name] = OperatorPlan("float", reason=_NOT_FINITE)
                 continue
-            tensors[candidate.weight_name] = TensorPlan(channel_grid(array, weight.channels), "weight")
+            axis = None if per_tensor else weight.channels
+            tensors[candidate.weight_name] = TensorPlan(channel_grid(array, axis), "weight")
         operators[candidate.name] = _operator_plan(candidate, tensors, calibration)
     quantized = {name for chosen in operators.values() for name in chosen.outputs}
     for other in others:

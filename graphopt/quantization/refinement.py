@@ -20,9 +20,11 @@ from graphopt.ir.quant_table import QuantTable, TensorPlan
 from graphopt.ir.quantizing import Grid, block_grid, limits_of, quantized
 from graphopt.quantization.adaround import adaround
 from graphopt.quantization.admm import admm
+from graphopt.quantization.bias_correction import has_bias
 from graphopt.quantization.descent import descend
 from graphopt.quantization.easyquant import choose_scales
 from graphopt.quantization.gptq import gptq
+from graphopt.quantization.moments import as_scale_and_shift
 from graphopt.quantization.planning import Candidate, candidates
 from graphopt.quantization.products import Product, product_of
 from graphopt.quantization.statistics import InputStatistics, Statistics
@@ -34,8 +36,8 @@ Floats = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-Method = Literal["none", "easyquant", "admm", "gptq", "adaround", "auto"]
-REFINEMENTS: tuple[Method, ...] = ("none", "easyquant", "admm", "gptq", "adaround", "auto")
+Method = Literal["none", "easyquant", "admm", "gptq", "adaround", "moments", "auto"]
+REFINEMENTS: tuple[Method, ...] = ("none", "easyquant", "admm", "gptq", "adaround", "moments", "auto")
 
 BLOCK = 32
 # What "auto" tries, best first; the others where a weight is so small that it costs nothing.
@@ -90,11 +92,15 @@ class _Layer:
         product: How it is a matrix product.
         weight: Its numbers: [group, K, N].
         inputs: Statistics of all inputs that it is multiplied with.
+        users: Its users that were seen, and which of the inputs each takes.
+        is_biased: Whether all users add something to what they give.
     """
 
     product: Product
     weight: Wide
     inputs: tuple[InputStatistics, ...]
+    users: tuple[tuple[str, int], ...] = ()
+    is_biased: bool = False
 
     def parts(self) -> Iterator[tuple[int, slice, Wide]]:
         """Group, rows of the weight, and X^T X of all that is known together."""
@@ -104,14 +110,37 @@ class _Layer:
                 total: Wide = np.sum([grams[i][group] for grams in sums], axis=0)
                 yield group, slice(block.start, block.stop), total
 
-    def error(self, numbers: Wide) -> float:
-        """Squared error of the output on held-out rows, as a share of its squares."""
+    def error(self, numbers: Wide, shifts: Sequence[Wide] = ()) -> float:
+        """Squared error of the output on held-out rows, as a share of its squares.
+
+        Args:
+            numbers: In the weight's place.
+            shifts: What is added to the output, [group, N] for each input; nothing where there is none.
+        """
         noise = signal = 0.0
-        for seen in self.inputs:
+        for i, seen in enumerate(self.inputs):
             rows = seen.held_out.astype(np.float64).transpose(1, 0, 2)
-            noise += float(((rows @ (numbers - self.weight)) ** 2).sum())
+            shift = shifts[i][:, None] if shifts else 0.0
+            noise += float(((rows @ (numbers - self.weight) + shift) ** 2).sum())
             signal += float(((rows @ self.weight) ** 2).sum())
         return noise / signal if signal > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What an algorithm makes of a weight.
+
+    Attributes:
+        method: Which one.
+        grid: Scales.
+        codes: Shaped like the weight.
+        shifts: What is to be added to outputs, [group, N] for each input of the layer; empty: nothing.
+    """
+
+    method: Method
+    grid: Grid
+    codes: Array
+    shifts: tuple[Wide, ...] = ()
 
 
 def refine(
@@ -138,20 +167,21 @@ def refine(
     """
     if method not in REFINEMENTS:
         raise UsageError(f"there is no refinement {method!r}", hint=f"one of {', '.join(REFINEMENTS)}")
-    tensors, notes = dict(table.tensors), []
+    tensors, corrections, notes = dict(table.tensors), dict(table.corrections), []
     layers = list(_layers(model, statistics)) if method != "none" else []
     for i, (name, layer) in enumerate(layers):
         plan = tensors.get(name)
         if plan is None or plan.codes is not None:
             continue
         tell(f"refine: {i + 1} of {len(layers)} weights")
-        tensors[name], note = _refined(name, layer, plan, method)
+        tensors[name], note, shifts = _refined(name, layer, plan, method)
+        corrections |= shifts
         notes.append(note)
     blocks: dict[str, TensorPlan] = {}
     if bits == 4:
         blocks, others = block_plans(model, statistics, method, tell=tell)
         notes += others
-    return Refined(replace(table, tensors=tensors), blocks, tuple(notes))
+    return Refined(replace(table, tensors=tensors, corrections=corrections), blocks, tuple(notes))
 
 
 def block_plans(
@@ -175,7 +205,7 @@ def block_plans(
         # A scale of a block can't be found by column: its codes are what there is to choose.
         chosen: Method = method if method in ("none", "gptq", "adaround") else "gptq"
         if chosen != "none":
-            plan, note = _refined(name, layer, plan, chosen)
+            plan, note, _ = _refined(name, layer, plan, chosen)
             notes.append(note)
         found[name] = plan
     return found, tuple(notes)
@@ -190,30 +220,34 @@ def _layers(model: ir.Model, statistics: Statistics) -> Iterator[tuple[str, _Lay
         products = {product_of(candidate.weight) for candidate in found}
         seen = [statistics.of(candidate.name) for candidate in found]
         inputs = tuple({id(s): s for s in seen if s is not None}.values())
+        places = {id(s): i for i, s in enumerate(inputs)}
+        pairs = zip(found, seen, strict=True)
+        takers = tuple((user.name, places[id(s)]) for user, s in pairs if s is not None)
         product = products.pop()
         if products or product is None or not inputs:
             continue
         array = found[0].weight.tensor.numpy()
         if np.isfinite(array).all():
-            yield name, _Layer(product, product.matrix(array).astype(np.float64), inputs)
+            matrix = product.matrix(array).astype(np.float64)
+            yield name, _Layer(product, matrix, inputs, takers, all(has_bias(user) for user in found))
 
 
-def _refined(name: str, layer: _Layer, plan: TensorPlan, method: Method) -> tuple[TensorPlan, Refinement]:
-    """The better of a plan and what an algorithm makes of it."""
-    array = layer.product.weight(layer.weight).astype(np.float32)
-    before = layer.error(_numbers(layer, plan.grid, quantized(array, plan.grid)))
-    tried = _methods(layer, plan.grid, method)
-    found: list[tuple[float, Method, Grid, Array]] = []
-    for one in tried:
-        grid, codes = _by(one, layer, plan.grid)
-        found.append((layer.error(_numbers(layer, grid, codes)), one, grid, codes))
-    after, best, grid, codes = min(found, key=lambda x: x[0])
+def _refined(
+    name: str, layer: _Layer, plan: TensorPlan, method: Method
+) -> tuple[TensorPlan, Refinement, dict[str, Floats]]:
+    """The better of a plan and what an algorithm makes of it, and corrections that are part of it."""
+    before = layer.error(_numbers(layer, plan.grid, _nearest(layer, plan.grid)))
+    tried = [_by(one, layer, plan.grid) for one in _methods(layer, plan.grid, method)]
+    errors = [layer.error(_numbers(layer, found.grid, found.codes), found.shifts) for found in tried]
+    after = min(errors)
+    best = tried[errors.index(after)]
     kept = after < before
-    note = Refinement(name, bits_of(plan.grid), best, before, after, kept)
+    note = Refinement(name, bits_of(plan.grid), best.method, before, after, kept)
     if not kept:
-        return plan, note
-    is_nearest = np.array_equal(codes, quantized(array, grid))
-    return replace(plan, grid=grid, codes=None if is_nearest else codes), note
+        return plan, note, {}
+    is_nearest = np.array_equal(best.codes, _nearest(layer, best.grid))
+    shifts = {user: best.shifts[i].reshape(-1).astype(np.float32) for user, i in layer.users if best.shifts}
+    return replace(plan, grid=best.grid, codes=None if is_nearest else best.codes), note, shifts
 
 
 def bits_of(grid: Grid) -> int:
@@ -229,18 +263,20 @@ def _methods(layer: _Layer, grid: Grid, method: Method) -> Sequence[Method]:
     return _AUTO_OF_SMALL if layer.product.groups <= _GROUPS else _AUTO_OF_GROUPS
 
 
-def _by(method: Method, layer: _Layer, grid: Grid) -> tuple[Grid, Array]:
+def _by(method: Method, layer: _Layer, grid: Grid) -> _Found:
     """Scales and codes by one algorithm; scales change where all of a column share one."""
     limits = limits_of(grid.dtype, narrow=grid.narrow, bits=grid.bits)
     shape = layer.product.shape
     scale, zero = (
         layer.product.matrix(np.broadcast_to(x, shape)).astype(np.float64) for x in grid.spread(shape)
     )
+    if method == "moments":
+        return _with_moments(layer, grid)
     if method in ("easyquant", "admm"):
         grid, found = _searched(method, layer, grid, limits)
         if found is None:
-            return grid, quantized(layer.product.weight(layer.weight).astype(np.float32), grid)
-        return grid, _as_codes(layer, grid, found)
+            return _Found(method, grid, _nearest(layer, grid))
+        return _Found(method, grid, _as_codes(layer, grid, found))
     codes = np.empty(layer.weight.shape, np.int64)
     for group, rows, gram in layer.parts():
         weight, s, z = (x[group, rows] for x in (layer.weight, scale, zero))
@@ -249,7 +285,27 @@ def _by(method: Method, layer: _Layer, grid: Grid) -> tuple[Grid, Array]:
         else:
             first = gptq(weight, s, gram, limits, zero=z)
             codes[group, rows] = descend(weight, first, s, _damped(gram), limits, zero=z)
-    return grid, _as_codes(layer, grid, codes)
+    return _Found(method, grid, _as_codes(layer, grid, codes))
+
+
+def _with_moments(layer: _Layer, grid: Grid) -> _Found:
+    """Nearest codes with the deviation of the weights, and outputs with their mean."""
+    columns, codes = _columns(layer, grid), _nearest(layer, grid)
+    # The shift needs a place; of a ConvTranspose columns are not outputs.
+    if columns is None or not layer.is_biased or layer.product.op_type == "ConvTranspose":
+        return _Found("moments", grid, codes)
+    near = _numbers(layer, grid, codes)
+    ratios = np.ones_like(columns)
+    shifts = [np.zeros_like(columns) for _ in layer.inputs]
+    for group, (weight, rounded) in enumerate(zip(layer.weight, near, strict=True)):
+        for seen, shift in zip(layer.inputs, shifts, strict=True):
+            ratios[group], shift[group] = as_scale_and_shift(weight.T, rounded.T, seen.mean[group])
+    scale = (columns * ratios).reshape(grid.scale.shape).astype(np.float32)
+    return _Found("moments", replace(grid, scale=scale), codes, tuple(shifts))
+
+
+def _nearest(layer: _Layer, grid: Grid) -> Array:
+    return quantized(layer.product.weight(layer.weight).astype(np.float32), grid)
 
 
 def _searched(

@@ -25,7 +25,7 @@ from graphopt.quantization.products import Product, product_of
 if TYPE_CHECKING:
     from graphopt.quantization.planning import Candidate
 
-__all__ = ["InputStatistics", "Statistics", "sample_key"]
+__all__ = ["HELD_OUT", "InputStatistics", "Statistics", "is_held_out", "sample_key"]
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
@@ -125,6 +125,11 @@ class InputStatistics:
         rows = self.rows.astype(np.float64)
         return [_gram(rows[:, :, b.start : b.stop]) for b in self.blocks]
 
+    def forget_products(self) -> None:
+        """Drop X^T X; `gram` gives that of the rows kept from now on."""
+        self.grams, self.gram_count = [], 0
+        self._waiting, self._waiting_rows = [], 0
+
     def update(self, array: Array, sample: int, visit: int) -> None:
         """See one array.
 
@@ -152,7 +157,7 @@ class InputStatistics:
             ranks = ranks[chosen]
         rows = self.product.rows(values, chosen)
         self._keep(rows, ranks, sample)
-        if not _is_held_out(np.asarray([sample], np.uint64))[0]:
+        if not is_held_out(sample):
             self._waiting.append(rows if rows.base is None else rows.copy())
             self.gram_count += len(rows)
             self._waiting_rows += len(rows)
@@ -240,7 +245,7 @@ class InputStatistics:
 
     def _part(self, *, held_out: bool) -> Floats:
         rows = self.rows
-        is_held = _is_held_out(np.sort(self._samples))
+        is_held = _held_out(np.sort(self._samples))
         if is_held.all() or not is_held.any():
             # One sample, or a few that all fell on one side: every fourth row then.
             is_held = np.arange(len(rows)) % HELD_OUT == HELD_OUT - 1
@@ -302,6 +307,11 @@ class Statistics:
     def parts(self) -> list[tuple[str, InputStatistics]]:
         """What gathers, each with a name of its own."""
         return [(f"{name} {product}", found) for (name, product), found in self.inputs.items()]
+
+    def forget_products(self) -> None:
+        """Drop X^T X, most of what is kept: sums and rows stay."""
+        for statistics in self.inputs.values():
+            statistics.forget_products()
 
     def merge(self, other: Statistics) -> None:
         """Add what another worker has seen of the same model."""
@@ -367,6 +377,11 @@ def _mixed(numbers: Keys, seed: np.uint64) -> Keys:
         return z ^ (z >> np.uint64(31))
 
 
-def _is_held_out(samples: Keys) -> npt.NDArray[np.bool_]:
+def is_held_out(sample: int) -> bool:
+    """Whether nothing is fitted to a sample with this key."""
+    return bool(_held_out(np.asarray([sample], np.uint64))[0])
+
+
+def _held_out(samples: Keys) -> npt.NDArray[np.bool_]:
     found: npt.NDArray[np.bool_] = _mixed(samples, np.uint64(1)) % np.uint64(HELD_OUT) == 0
     return found

@@ -38,10 +38,12 @@ class CompensationReport:
     Attributes:
         steps: In order.
         sqnr: Of the whole model in decibels, channels as they were and rescaled; None: not measured.
+        corrected: The same without corrections of biases, and with those that stayed.
     """
 
     steps: tuple[CompensationStep, ...]
     sqnr: tuple[float, float] | None
+    corrected: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
@@ -58,8 +60,9 @@ class CompensationReport:
                 for step in self.steps
             ]
         }
-        if self.sqnr is not None:
-            found["sqnr_db"] = {"before": round(self.sqnr[0], 3), "after": round(self.sqnr[1], 3)}
+        for name, ends in (("sqnr_db", self.sqnr), ("corrected_sqnr_db", self.corrected)):
+            if ends is not None:
+                found[name] = {"before": round(ends[0], 3), "after": round(ends[1], 3)}
         return found
 
     def lines(self) -> list[str]:
@@ -69,6 +72,6 @@ class CompensationReport:
         tried = Counter(step.step for step in self.steps)
         kept = Counter(step.step for step in self.steps if step.kept)
         words = [f"{name} {kept[name]} of {count}" for name, count in tried.items()]
-        if self.sqnr is not None:
-            words.append(f"{self.sqnr[0]:.1f} -> {self.sqnr[1]:.1f} dB")
+        for what, ends in (("rescaled", self.sqnr), ("corrected", self.corrected)):
+            words += [] if ends is None else [f"{what} {ends[0]:.1f} -> {ends[1]:.1f} dB"]
         return [f"compensate {', '.join(words)}"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from graphopt.ir.json_file import Json
@@ -36,13 +36,15 @@ class RefinementReport:
 
     Attributes:
         steps: One for each weight and number of bits, in order.
+        sqnr: By bits, of the whole model in decibels: without and with those that stayed.
     """
 
     steps: Sequence[Step]
+    sqnr: Mapping[int, tuple[float, float]] = field(default_factory=dict)
 
-    def to_dict(self) -> list[Json]:
+    def to_dict(self) -> dict[str, Json]:
         """As JSON; errors are of a layer's output on held-out rows, as shares of its squares."""
-        return [
+        steps: list[Json] = [
             {
                 "weight": step.weight,
                 "bits": step.bits,
@@ -53,6 +55,13 @@ class RefinementReport:
             }
             for step in self.steps
         ]
+        found: dict[str, Json] = {"steps": steps}
+        if self.sqnr:
+            found["sqnr_db"] = {
+                str(bits): {"before": round(before, 3), "after": round(after, 3)}
+                for bits, (before, after) in self.sqnr.items()
+            }
+        return found
 
     def lines(self) -> list[str]:
         """A line for people for each number of bits."""
@@ -63,9 +72,10 @@ class RefinementReport:
             words = ", ".join(f"{name} {count}" for name, count in sorted(kept.items()))
             before = _decibels([step.before for step in steps])
             after = _decibels([step.after if step.kept else step.before for step in steps])
+            whole = "{:.1f} -> {:.1f} dB at the model's".format(*self.sqnr[bits]) if bits in self.sqnr else ""
             found.append(
                 f"refine     {sum(kept.values())} of {len(steps)} weights of {bits} bits "
-                f"({words or 'none'}): {before} -> {after} dB at their outputs"
+                f"({words or 'none'}): {before} -> {after} dB at their outputs{', ' if whole else ''}{whole}"
             )
         return found
 

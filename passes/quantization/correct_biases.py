@@ -88,13 +88,10 @@ def _into_bias(editor: Editor, node: ir.Node, correction: np.ndarray) -> bool:
     if (old is not None and array is None) or beta == 0.0 or (array is not None and array.ndim > 1):
         return False
     start = np.zeros_like(correction) if array is None else array
-    new = editor.constant((start + correction / np.float32(beta)).astype(np.float32), node)
+    new = (start + correction / np.float32(beta)).astype(np.float32)
     if len(node.inputs) <= BIAS:
         node.resize_inputs(BIAS + 1)
-    node.replace_input_with(BIAS, new)
-    editor.touch(node)
-    if old is not None:
-        StoredWeights(editor).drop(old)
+    _put(editor, node, BIAS, new)
     return True
 
 
@@ -109,7 +106,20 @@ def _into_next(editor: Editor, node: ir.Node, correction: np.ndarray) -> bool:
     array = constants.array(old)
     if old is None or array is None or array.ndim > 1 or array.dtype != np.float32:
         return False
-    uses[0].node.replace_input_with(index, editor.constant(array + correction, uses[0].node))
-    editor.touch(uses[0].node)
-    StoredWeights(editor).drop(old)
+    _put(editor, uses[0].node, index, array + correction)
     return True
+
+
+def _put(editor: Editor, node: ir.Node, index: int, array: np.ndarray) -> None:
+    """Give a node another constant, under the name that a table may have for it if nothing else uses that."""
+    old = node.inputs[index]
+    is_alone = old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output()
+    tensor = constants.constant(old) if is_alone else None
+    if old is not None and tensor is not None and constants.shape_of(tensor) == array.shape:
+        old.const_value = ir.Tensor(array, name=old.name)
+        editor.facts.forget(old)
+    else:
+        node.replace_input_with(index, editor.constant(array, node))
+        if old is not None:
+            StoredWeights(editor).drop(old)
+    editor.touch(node)

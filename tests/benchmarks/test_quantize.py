@@ -71,6 +71,27 @@ def test_a_folder_of_models(
     assert noise[0] > 100 and 30 < noise[2] < 60 and noise[1] > noise[2]
 
 
+def test_the_ablation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = classifier(tmp_path / "zoo" / "bert_small.onnx")
+    path.with_suffix(".json").write_text(json.dumps(RECIPE))
+    monkeypatch.setattr(quantize, "UNSEEN", 6)
+    given = ["--ablation", "--no-recogniser", "--models", str(path.parent)]
+    quantize.main(given)
+    printed = capsys.readouterr().out
+    assert "bert_small: 16 samples to calibrate on, 6 others to measure on" in printed
+    lines = {line[:34].strip(): line[34:].split() for line in printed.splitlines() if line.startswith("  ")}
+    assert {"auto", "moments", "gptq", "biases", "smoothing", "everything", "without any"} <= set(lines)
+    decibels, gain, distance, less = lines["admm"]
+    assert float(gain) > 0 and less.endswith("%") and not less.startswith("-")
+    assert 20 < float(decibels) < 80 and 0 < float(distance) < 1
+    assert float(lines["without any"][1]) < 0
+    quantize.main([*given, "--only", "ranges"])
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.endswith("less")]
+    assert len(titles) == 1 and titles[0].startswith("ranges")
+
+
 def test_inputs_from_the_signature(tmp_path: Path) -> None:
     path = classifier(tmp_path / "m.onnx")
     feeds = quantize_zoo.feeds_of(path, 0)

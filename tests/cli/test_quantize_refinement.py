@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+
+from graphopt.reporting.quantization import schema
 
 RNG = np.random.default_rng(0)
 TEXT = """<ir_version: 10, opset_import: ["": 21]>
@@ -77,3 +81,43 @@ def test_refinement_can_be_left_out(model: Path, data: Path, tmp_path: Path) -> 
     graphopt(model, "--data", data, "--no-search", "--refine", "none", "-o", plain)
     graphopt(model, "--data", data, "--no-search", "-o", refined)
     assert loss(model, refined) < 0.9 * loss(model, plain)
+
+
+@pytest.mark.parametrize("target", ["onnx", "onnxruntime", "graphopt"])
+def test_weights_with_one_scale_are_adjusted_to_it(data: Path, tmp_path: Path, target: str) -> None:
+    # Channels of very different sizes; what takes them is too small to be quantized, and can take up the rest.
+    proto = onnx.parser.parse_model(TEXT.replace("[N,32]", "[N,8]"))
+    sizes = np.exp(RNG.uniform(-3, 3, 96))
+    for name, weight in (
+        ("w", RNG.standard_normal((64, 96)) / 8 * sizes),
+        ("v", RNG.standard_normal((96, 8)) / sizes[:, None]),
+    ):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(weight.astype(np.float32), name))
+    model, plain, better = (tmp_path / f"{name}.onnx" for name in ("model", "plain", "better"))
+    onnx.save(proto, model)
+    report, table = tmp_path / "report.json", tmp_path / "quant.json"
+    one = ("--data", data, "--no-search", "--per-tensor", "--target", target)
+    graphopt(model, *one, "--no-equalize", "-o", plain)
+    graphopt(model, *one, "-o", better, "--report", report, "--table", table)
+    steps = json.loads(report.read_text())["compensation"]["steps"]
+    assert "adjust" in {step["step"] for step in steps if step["kept"]}
+    [weight] = [t for t in json.loads(table.read_text())["tensors"].values() if t["role"] == "weight"]
+    assert isinstance(weight["scale"], float)
+    assert loss(model, better) < 0.1 * loss(model, plain)
+
+
+def test_moments_of_weights_are_restored(model: Path, data: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    graphopt(model, "--data", data, "--no-search", "--refine", "moments", "--report", report)
+    found = json.loads(report.read_text())["refinement"]
+    assert {step["method"] for step in found["steps"]} == {"moments"}
+    assert all(step["error_after"] < step["error_before"] for step in found["steps"] if step["kept"])
+
+
+def test_the_report_says_what_the_whole_model_gained(model: Path, data: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    graphopt(model, "--data", data, "--weights-only", "int4", "--report", report)
+    content = json.loads(report.read_text())
+    jsonschema.validate(content, schema())
+    ends = content["refinement"]["sqnr_db"]["4"]
+    assert ends["after"] > ends["before"] + 3

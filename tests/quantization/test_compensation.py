@@ -138,3 +138,58 @@ def test_without_seams_nothing_is_tried() -> None:
         model(FFN.replace("Relu", "Tanh"), w=numbers(64, 64), v=numbers(64, 64)), outliers()[1]
     )
     assert found == Compensation({}, ())
+
+
+NORMED = """g (float[N,64] x) => (float[N,64] y, float[N,64] z) {
+    n = LayerNormalization(x, gamma, beta)  [left] y = MatMul(n, w)  [right] z = MatMul(n, v) }"""
+
+
+@pytest.mark.parametrize("options", [{"with_smoothing": False}, {"with_equalization": False}])
+def test_outliers_behind_a_norm(options: dict[str, bool]) -> None:
+    gamma = np.where(np.arange(64) % 16 == 0, 30, 1).astype(np.float32)
+    w, v = (numbers(64, 64) / gamma[:, None] for _ in range(2))
+    source = model(NORMED, gamma=gamma, beta=numbers(64), w=w, v=v)
+    found = compensation(source, outliers()[1], **options)
+    [note] = found.notes
+    assert note.kept and note.after < note.before / 2
+    # All that takes the norm's output is scaled, and the norm.
+    assert set(found.scalings) == {"gamma", "beta", "w", "v"}
+
+
+# The axes of a depthwise weight are all its own: [channels, 1, 3, 3].
+TRIPLE = """g (float[1,32,9,9] x) => (float[1,32,9,9] y) {
+    [expand] a = Conv(x, w)  r = Relu(a)
+    [depthwise] b = Conv <group = 64, pads = [1,1,1,1]> (r, u)  s = Relu(b)
+    [project] y = Conv(s, v)
+}"""
+
+
+def test_a_depthwise_triple_is_equalized_on_both_sides() -> None:
+    before, after = (np.where(np.arange(64) % 16 == i, 30, 1).astype(np.float32) for i in (0, 3))
+    w, u = numbers(64, 32, 1, 1) * before.reshape(-1, 1, 1, 1), numbers(64, 1, 3, 3)
+    u = u * (after / before).reshape(-1, 1, 1, 1)
+    source = model(TRIPLE, w=w, u=u, v=numbers(32, 64, 1, 1) / after.reshape(1, -1, 1, 1))
+    images = [numbers(1, 32, 9, 9) for _ in range(8)]
+    found = compensation(source, images, with_smoothing=False)
+    assert [note.operator for note in found.notes] == ["depthwise", "project"]
+    assert all(note.kept and note.after < note.before / 2 for note in found.notes)
+    assert set(found.scalings) == {"w", "u", "v"}
+    result = scaled(source, QuantTable(ModelIdentity("0" * 64, 21), scalings=found.scalings))
+    first, second = (InferenceSession(m).run(None, {"x": images[0]})[0] for m in (source, result))
+    np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-3 * np.abs(first).max())
+
+
+def test_the_strength_of_smoothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = outliers()[1]
+    chosen = []
+    for size in (4, 300):
+        sizes = np.where(np.arange(64) % 16 == 0, size, 1).astype(np.float32)
+        source = model(FFN, w=numbers(64, 64) * sizes, v=numbers(64, 64) / np.sqrt(sizes)[:, None])
+        [best] = compensation(source, samples, with_equalization=False).notes
+        chosen.append(best.strength)
+        with monkeypatch.context() as patch:
+            patch.setattr("graphopt.quantization.compensation.ALPHAS", (0.3,))
+            [fixed] = compensation(source, samples, with_equalization=False).notes
+        assert best.kept and fixed.strength == 0.3
+        assert best.after < 0.9 * fixed.after
+    assert None not in chosen

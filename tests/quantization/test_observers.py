@@ -5,14 +5,16 @@ from __future__ import annotations
 import tracemalloc
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.errors import UsageError
+from graphopt.ir.quantizing import Grid, asymmetric, dequantized, quantized
 from graphopt.quantization import thresholds
 from graphopt.quantization.histogram import Histogram
-from graphopt.quantization.observers import METHODS, ChannelObserver, Observer
+from graphopt.quantization.observers import METHODS, ChannelObserver, Method, Observer
 
 F = np.float32
 
@@ -192,3 +194,49 @@ def test_what_an_update_takes_is_a_few_times_the_array() -> None:
     for piece in (values[:10], *np.array_split(values, 7)):
         pieces.update(piece)
     np.testing.assert_array_equal(pieces.positive.counts, observer.positive.counts)
+
+
+def lost(x: np.ndarray, low: float, high: float) -> float:
+    """Mean squared error of rounding to 256 codes from one number to another."""
+    scale, zero = asymmetric(low, high, ir.DataType.UINT8)
+    grid = Grid(ir.DataType.UINT8, np.asarray(scale, F), np.asarray(zero, np.uint8))
+    return float(((dequantized(quantized(x, grid), grid) - x) ** 2).mean())
+
+
+NORMAL = np.random.default_rng(0).standard_normal(200_000).astype(F)
+# A few numbers far out, which cutting costs less than keeping.
+OUTLIERS = np.append(NORMAL, np.full(3, 40, F))
+
+
+@pytest.mark.parametrize("method", ["percentile", "kl"])
+def test_cutting_outliers_is_better_for_all_others_than_keeping_them(method: Method) -> None:
+    observer = Observer()
+    observer.update(OUTLIERS)
+    assert lost(NORMAL, *observer.range(method)) < 0.2 * lost(NORMAL, *observer.range("minmax"))
+
+
+def test_keeping_all_is_better_where_all_are_alike() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, 200_000).astype(F)
+    x[:1000] = np.sign(x[:1000])
+    observer = Observer()
+    observer.update(x)
+    best = lost(x, *observer.range("minmax"))
+    assert lost(x, -0.95, 0.95) > 2 * best
+    assert lost(x, *observer.range("mse")) < 1.1 * best
+
+
+def test_the_least_squared_error_is_that_of_mse() -> None:
+    for x in (NORMAL, OUTLIERS, np.maximum(OUTLIERS, 0)):
+        observer = Observer()
+        observer.update(x)
+        losses = {method: lost(x, *observer.range(method)) for method in METHODS}
+        assert losses["mse"] < 1.02 * min(losses.values())
+
+
+def test_one_sided_numbers_have_twice_the_codes_without_a_sign() -> None:
+    x = np.abs(NORMAL)
+    observer = Observer()
+    observer.update(x)
+    low, high = observer.range("minmax")
+    assert low >= 0
+    assert lost(x, low, high) < 0.3 * lost(x, -high, high)

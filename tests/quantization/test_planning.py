@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 
 from graphopt.ir.scoped_names import name_nodes
 from graphopt.quantization.calibration import Calibration
@@ -107,3 +108,11 @@ def test_two_axes_of_one_weight() -> None:
     _, operators = plan(candidates(source), observed(["x"]), "minmax")
     assert operators["a"].mode == "int8"
     assert operators["b"].mode == "float" and "another axis" in (operators["b"].reason or "")
+
+
+@pytest.mark.parametrize("per_tensor", [False, True])
+def test_one_scale_for_a_whole_weight(per_tensor: bool) -> None:
+    found = candidates(model(RESIDUAL, w=W, v=W + 1))
+    tensors, _ = plan(found, observed(values_to_observe(found)), "minmax", per_tensor=per_tensor)
+    grids = [tensors[name].grid for name in "wv"]
+    assert [(grid.axis, grid.scale.size) for grid in grids] == [(None, 1) if per_tensor else (0, 16)] * 2

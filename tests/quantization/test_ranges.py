@@ -6,9 +6,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from graphopt.ir.quantizing import Grid, asymmetric, dequantized, quantized
 from graphopt.ir.scoped_names import name_nodes
 from graphopt.quantization import planning
 from graphopt.quantization.calibration import Calibration, calibrate
+from graphopt.quantization.observers import METHODS
 from graphopt.quantization.ranges import choose_ranges
 from graphopt.quantization.statistics import Statistics
 
@@ -47,3 +49,26 @@ def test_the_best_of_all_observers_is_no_worse_than_each() -> None:
     weight[63] *= 0.1
     found, seen = chosen(weight)
     assert found in [seen.observers["x"].range(m) for m in ("minmax", "percentile", "kl", "mse")]
+
+
+def test_outputs_are_nearer_than_with_the_range_of_any_one_observer() -> None:
+    rng = np.random.default_rng(2)
+    worst = dict.fromkeys(METHODS, 1.0)
+    for share in (0.0, 0.03, 1.0):
+        weight = RNG.standard_normal((64, 32))
+        weight[63] *= share
+        found, seen = chosen(weight)
+        x = rng.standard_normal((2000, 64)) * np.array([1.0] * 63 + [50.0])
+        best = noise(x, weight, found)
+        for method in METHODS:
+            worst[method] = max(worst[method], noise(x, weight, seen.observers["x"].range(method)) / best)
+            assert best < 1.2 * noise(x, weight, seen.observers["x"].range(method))
+    assert min(worst.values()) > 1.3
+
+
+def noise(x: np.ndarray, weight: np.ndarray, ends: tuple[float, float]) -> float:
+    """Squared error of the product."""
+    scale, zero = asymmetric(*ends, ir.DataType.UINT8)
+    grid = Grid(ir.DataType.UINT8, np.asarray(scale, np.float32), np.asarray(zero, np.uint8))
+    rounded = dequantized(quantized(x.astype(np.float32), grid), grid)
+    return float((((rounded - x) @ weight) ** 2).mean())

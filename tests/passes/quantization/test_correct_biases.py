@@ -119,3 +119,20 @@ def test_what_does_not_fit_is_an_error(correction: np.ndarray, name: str) -> Non
     text = "g (float[N,4] x) => (float[N,3] y) { [op] h = MatMul(x, w)  [other] y = Relu(h) }"
     with pytest.raises(UsageError, match=f"correction '{name}'"):
         applied(model(text, w=numbers(4, 3)), correction, name)
+
+
+@pytest.mark.parametrize("op", ["h = MatMul(x, w)  y = Add(h, b)", "y = Gemm(x, w, b)"])
+def test_a_corrected_constant_keeps_the_name_that_a_table_has_for_it(op: str) -> None:
+    text = f"g (float[N,4] x) => (float[N,3] y) {{ [op] {op} }}"
+    b = numbers(3)
+    found = applied(model(text, w=numbers(4, 3), b=b))
+    assert set(found.graph.initializers) == {"w", "b"}
+    np.testing.assert_allclose(found.graph.initializers["b"].const_value.numpy(), b + C, rtol=1e-6)
+
+
+def test_a_constant_of_two_sums_is_corrected_for_one() -> None:
+    text = """g (float[N,4] x) => (float[N,3] y, float[N,3] z) {
+        [op] h = MatMul(x, w)  y = Add(h, b)  [other] k = MatMul(x, v)  z = Add(k, b) }"""
+    b = numbers(3)
+    found = applied(model(text, w=numbers(4, 3), v=numbers(4, 3), b=b))
+    np.testing.assert_array_equal(found.graph.initializers["b"].const_value.numpy(), b)
