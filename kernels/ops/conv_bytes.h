@@ -71,19 +71,8 @@ GRAPHOPT_INLINE vi packed_codes(const ByteResult& r, const vi (&v)[4]) {
 #endif
 }
 
-// Writes `count` results (at most kLanes), neighbours in memory.
-GRAPHOPT_INLINE void put_results(const ByteResult& r, vi sum, const float* scale, char* to, int count) {
-  if (r.size() == 1) {
-    const vb bytes = requantized(r, sum, load(scale));
-    if (count == kLanes) std::memcpy(to, &bytes, kLanes);
-    else
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-      _mm_mask_storeu_epi8(to, static_cast<__mmask16>((1u << count) - 1), (__m128i)bytes);
-#else
-      std::memcpy(to, &bytes, static_cast<size_t>(count));
-#endif
-    return;
-  }
+// Writes `count` results of 32 bits (at most kLanes), neighbours in memory.
+GRAPHOPT_INLINE void put_numbers(const ByteResult& r, vi sum, const float* scale, char* to, int count) {
   const vf v = r.dtype == DType::kInt32 ? (vf)sum : __builtin_convertvector(sum, vf) * load(scale);
   if (count == kLanes) store(reinterpret_cast<float*>(to), v);
   else store_first(reinterpret_cast<float*>(to), v, count);

@@ -24,9 +24,26 @@ GRAPHOPT_INLINE vi in_rows(vi packed) {
 #endif
 }
 
-// Codes of whole vectors, four at a time: of two rows where a row has two.
-template <int rows, int vectors>
-GRAPHOPT_INLINE void put_codes(const ByteResult& result, const vi (&sums)[rows][vectors], const float* scale, char* to, int64_t to_stride) {
+// The first `count` bytes of a row of codes, or for `whole` all `bytes` of it.
+template <int bytes, bool whole>
+GRAPHOPT_INLINE void put_row(char* to, const char* codes, int count) {
+  if constexpr (whole) {
+    std::memcpy(to, codes, bytes);
+  } else {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    const auto mask = static_cast<__mmask32>((uint64_t{1} << count) - 1);
+    if constexpr (bytes == 32) _mm256_mask_storeu_epi8(to, mask, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
+    else _mm_mask_storeu_epi8(to, static_cast<__mmask16>(mask), _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+#else
+    std::memcpy(to, codes, static_cast<size_t>(count));
+#endif
+  }
+}
+
+// Codes of a tile, four vectors at a time: of two rows where a row has two.
+template <int rows, int vectors, bool whole>
+GRAPHOPT_INLINE void put_codes(const ByteResult& result, const vi (&sums)[rows][vectors], const float* scale, char* to, int64_t to_stride,
+                               int columns) {
   constexpr int at_once = 4 / vectors, bytes = vectors * kLanes;
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i += at_once) {
@@ -40,7 +57,7 @@ GRAPHOPT_INLINE void put_codes(const ByteResult& result, const vi (&sums)[rows][
     store_bits(codes, in_rows(packed_codes(result, rounded)));
 #pragma GCC unroll 4
     for (int k = 0; k < at_once; ++k)
-      if (i + k < rows) std::memcpy(to + (i + k) * to_stride, codes + k * bytes, bytes);
+      if (i + k < rows) put_row<bytes, whole>(to + (i + k) * to_stride, codes + k * bytes, columns);
   }
 }
 
@@ -83,14 +100,16 @@ __attribute__((noinline)) void tile(int64_t groups, const uint8_t* a, int64_t a_
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
       for (int j = 0; j < vectors; ++j) acc[0][i][j] += acc[chain][i][j];
-  if (result.size() == 1 && columns == vectors * kLanes) return put_codes<rows, vectors>(result, acc[0], scale, to, to_stride);
-  const int64_t size = result.size();
+  if (result.size() == 1) {
+    if (columns == vectors * kLanes) return put_codes<rows, vectors, true>(result, acc[0], scale, to, to_stride, columns);
+    return put_codes<rows, vectors, false>(result, acc[0], scale, to, to_stride, columns);
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; ++j) {
       const int count = j + 1 < vectors ? kLanes : columns - (vectors - 1) * kLanes;
-      put_results(result, acc[0][i][j], scale + j * kLanes, to + (i * to_stride + j * kLanes) * size, count);
+      put_numbers(result, acc[0][i][j], scale + j * kLanes, to + (i * to_stride + j * kLanes) * 4, count);
     }
 }
 
