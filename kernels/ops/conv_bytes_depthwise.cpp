@@ -87,16 +87,17 @@ void scatter(const Plan& p, const vi (&sums)[4], const char* scales, int count, 
   }
 }
 
-// The results of a block: `count` bytes from `at` behind each tap.
-template <bool whole, bool narrow, bool flips>
+// The results of a block: `count` bytes from `at` behind each tap. taps_known: how many there are, 0: the plan says it.
+template <int taps_known, bool whole, bool narrow, bool flips>
 GRAPHOPT_INLINE void run_block(const Plan& p, const Taps& taps, int64_t at, int count, const char* block, char* y) {
   constexpr int64_t kPart = kBlockVectors * kVectorBytes;
-  const int64_t all = p.blocks.taps;
+  const int64_t all = taps_known > 0 ? taps_known : p.blocks.taps;
   const int32_t flip = flips ? static_cast<int32_t>(0x80808080) : 0;
   vi sums[4];
 #pragma GCC unroll 4
   for (int k = 0; k < 4; ++k) sums[k] = load_bits(block + k * kVectorBytes);
   const char* weights = block + 2 * kPart;
+#pragma GCC unroll 8
   for (int64_t t = 0; t < all; t += 4, weights += kPart) {
     vi line[4], four[4];
     line[0] = bytes_of<whole>(taps.at[t] + at, count) ^ flip;
@@ -124,15 +125,15 @@ GRAPHOPT_INLINE void run_block(const Plan& p, const Taps& taps, int64_t at, int 
 }
 
 // n bytes from `at` behind each tap, the first of which is of channel 0.
-template <bool narrow, bool flips>
+template <int taps_known, bool narrow, bool flips>
 __attribute__((noinline)) void run_line(const Plan& p, const char* packed, const Taps& taps, int64_t at, int64_t n, char* y) {
   const int64_t size = p.blocks.block_bytes(), step = kVectorBytes * p.y_channel * p.result.size();
   const char *blocks = packed + 64, *end = blocks + p.blocks.count() * size, *block = blocks;
   for (; n >= kVectorBytes; n -= kVectorBytes, at += kVectorBytes, y += step) {
-    run_block<true, narrow, flips>(p, taps, at, kVectorBytes, block, y);
+    run_block<taps_known, true, narrow, flips>(p, taps, at, kVectorBytes, block, y);
     block = block + size == end ? blocks : block + size;
   }
-  if (n > 0) run_block<false, narrow, flips>(p, taps, at, static_cast<int>(n), block, y);
+  if (n > 0) run_block<taps_known, false, narrow, flips>(p, taps, at, static_cast<int>(n), block, y);
 }
 
 // The taps of position `ow`: in `lines`, which are those of the row's kernel rows, or in the padding.
@@ -157,7 +158,7 @@ void find_lines(const Plan& p, const uint8_t* image, int64_t od, int64_t oh, con
     }
 }
 
-template <bool narrow, bool flips>
+template <int taps_known, bool narrow, bool flips>
 void run_rows(const Plan& p, const Instr& instr, const uint8_t* padding, int64_t begin, int64_t end) {
   const Window& g = p.window;
   const char* packed = instr.in[1]->data;
@@ -171,19 +172,19 @@ void run_rows(const Plan& p, const Instr& instr, const uint8_t* padding, int64_t
     for (int64_t ow = 0; ow < g.out[2]; ++ow) {
       find_taps(p, lines, padding, ow, taps);
       if (ow != p.first) {
-        run_line<narrow, flips>(p, packed, taps, 0, channels, y + ow * step);
+        run_line<taps_known, narrow, flips>(p, packed, taps, 0, channels, y + ow * step);
         continue;
       }
       const int64_t count = p.last - p.first;
-      if (p.runs_on) run_line<narrow, flips>(p, packed, taps, 0, count * channels, y + ow * step);
+      if (p.runs_on) run_line<taps_known, narrow, flips>(p, packed, taps, 0, count * channels, y + ow * step);
       else
-        for (int64_t i = 0; i < count; ++i) run_line<narrow, flips>(p, packed, taps, i * g.stride[2] * channels, channels, y + (ow + i) * step);
+        for (int64_t i = 0; i < count; ++i) run_line<taps_known, narrow, flips>(p, packed, taps, i * g.stride[2] * channels, channels, y + (ow + i) * step);
       ow = p.last - 1;
     }
   }
 }
 
-template <bool flips>
+template <int taps_known, bool flips>
 void run(const Instr& instr, Worker& worker) {
   const auto& p = instr.as<Plan>();
   const Window& g = p.window;
@@ -191,8 +192,8 @@ void run(const Instr& instr, Worker& worker) {
   worker.parallel(p.batch * g.out[0] * g.out[1], p.grain, [&](int64_t begin, int64_t end, Worker& me) {
     const auto* padding = reinterpret_cast<const uint8_t*>(me.scratch);
     std::memset(me.scratch, p.padding, static_cast<size_t>(g.in[2] * p.blocks.channels + 1));
-    if (narrow && !kExactBytes) run_rows<!kExactBytes, flips>(p, instr, padding, begin, end);
-    else run_rows<false, flips>(p, instr, padding, begin, end);
+    if (narrow && !kExactBytes) run_rows<taps_known, !kExactBytes, flips>(p, instr, padding, begin, end);
+    else run_rows<taps_known, false, flips>(p, instr, padding, begin, end);
   });
 }
 
@@ -250,7 +251,8 @@ Run prepare(Bind& b) {
   const int64_t work = p.window.out[2] * channels * p.window.taps();
   p.grain = work > 0 ? ceil_div(400000, work) : 1;
   b.need_scratch(p.window.in[2] * channels + 64);
-  return x.dtype == DType::kInt8 ? run<true> : run<false>;
+  if (x.dtype == DType::kInt8) return run<0, true>;
+  return p.blocks.taps == 9 ? run<9, false> : p.blocks.taps == 25 ? run<25, false> : run<0, false>;
 }
 
 void shape(Bind& b) { set_window_dims(read_byte_window(b), *b.in[0], b.ints[0], false, *b.out[0]); }
