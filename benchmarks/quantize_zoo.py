@@ -25,8 +25,13 @@ UNKNOWN_DIM = 8
 
 
 def rows(folder: Path, scratch: Path, words: Sequence[str]) -> None:
-    """Quantize models in every way and print a line for each."""
-    print(f"\n{'model':28} {'maker':22} {'bytes':>11} {'dB':>7} {'ort ratio':>9} {'ours ratio':>10} {'s':>6}")
+    """Quantize models in every way and print a line for each.
+
+    Ratios are of the float model's time to the quantized one's in the same engine, in turns: the median of
+    rounds, then that of the fastest rounds.
+    """
+    heads = f"{'ort ratio':>12} {'ours ratio':>12}"
+    print(f"\n{'model':28} {'maker':22} {'bytes':>11} {'dB':>7} {heads} {'s':>6}")
     for path in chosen(folder, words):
         place = scratch / path.stem
         data = place / "samples"
@@ -84,8 +89,11 @@ def chosen(folder: Path, words: Sequence[str]) -> list[Path]:
 def _line(model: str, one: Made, noise: str) -> str:
     if one.why:
         return f"{model:28} {one.name:22} {one.why[:120]}"
-    ratios = [f"{one.ratios[e]:.2f}x" if e in one.ratios else "-" for e in ("onnxruntime", "graphopt")]
+    ratios = [
+        f"{one.ratios[engine]:.2f}x {one.ratios_of_minima[engine]:.2f}x" if engine in one.ratios else "-"
+        for engine in ("onnxruntime", "graphopt")
+    ]
     return (
-        f"{model:28} {one.name:22} {one.bytes:11,} {noise:>7} {ratios[0]:>9} {ratios[1]:>10} "
+        f"{model:28} {one.name:22} {one.bytes:11,} {noise:>7} {ratios[0]:>12} {ratios[1]:>12} "
         f"{one.seconds:6.0f}"
     )
