@@ -104,7 +104,7 @@ def test_inputs_from_the_signature(tmp_path: Path) -> None:
 def test_which_models_of_a_folder(tmp_path: Path) -> None:
     for name in ("vit_b", "bert_a", "bert_b", "other"):
         (tmp_path / f"{name}.onnx").touch()
-    chosen = quantize_zoo._chosen
+    chosen = quantize_zoo.chosen
     assert [p.stem for p in chosen(tmp_path, [])] == ["bert_a", "vit_b"]
     assert [p.stem for p in chosen(tmp_path, ["b_", "other"])] == ["other"]
 
