@@ -19,6 +19,7 @@ from graphopt.quantization.finishing import finished
 from graphopt.quantization.front import Point, Search
 from graphopt.quantization.journal import Journal
 from graphopt.quantization.limits import SLACK, SLACK_OF_SIZE, Limits, pick
+from graphopt.quantization.memory import give_back
 from graphopt.quantization.noise import Metric
 from graphopt.quantization.performing import Doing, Performed, digest_of, here
 from graphopt.quantization.sensitivity import (
@@ -90,9 +91,11 @@ def search(
     if journal is not None:
         journal.open(digest_of(bench))
     performed = Performed(bench, run or here, journal)
-    return _Searching(bench, limits, choices, target, performed, tell).search(
+    found = _Searching(bench, limits, choices, target, performed, tell).search(
         statistics, whole_front=whole_front or limits.knee
     )
+    bench.forget()
+    return found
 
 
 class _Searching:
@@ -313,7 +316,10 @@ class _Searching:
         model = finished(with_table(self.bench.model, self.bench.table_of(choices)), self.target)
         with TemporaryDirectory(prefix="graphopt-") as folder:
             save(model, Path(folder, "model.onnx"))
-            return sum(file.stat().st_size for file in Path(folder).iterdir())
+            size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        del model
+        give_back()
+        return size
 
     # ------------------------------------------------------------------ the one that is taken
 

@@ -21,6 +21,7 @@ from graphopt.quantization.choices import Choice, chosen
 from graphopt.quantization.finishing import as_stored
 from graphopt.quantization.groups import Group, groups_of, weighted_operators
 from graphopt.quantization.loss import agreeing
+from graphopt.quantization.memory import give_back
 from graphopt.quantization.noise import Noise, noise_between, total
 from graphopt.quantization.replay import Decision, Probe, Replay, Run, decisions_of, probes_of, ranks_of
 from graphopt.quantization.runtime_rounding import with_runtime_rounding
@@ -165,11 +166,17 @@ class Bench:
         """A quantized model; the last one is kept, shards come one after the other."""
         key = (choices, is_free)
         if key not in self._made:
-            self._made = {key: found for key, found in self._made.items() if key[0] == choices}
+            if any(kept != choices for kept, _ in self._made):
+                self.forget()
             model = with_runtime_rounding(with_table(self.model, self.table_of(dict(choices))), self.target)
             recorded = None if is_free else ranks_of(self.runs)
             self._made[key] = Replay(model, [] if is_free else self.decisions, self.probes, recorded)
         return self._made[key]
+
+    def forget(self) -> None:
+        """Drop the quantized model that was kept."""
+        self._made = {}
+        give_back()
 
     def __getstate__(self) -> dict[str, object]:
         """For another process: the model as bytes."""

@@ -68,3 +68,39 @@ def test_before_anything_was_kept(command: list[str], tmp_path: Path) -> None:
     assert stopped.returncode == 130
     assert stopped.stderr.strip() == "graphopt: interrupted; nothing half-written remains"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["calib", "model.onnx"]
+
+
+# The process is killed once so many results of the search are kept; what is kept is counted on stderr.
+KILLED_IN_SEARCH = """
+import atexit, os, signal, sys
+from graphopt.quantization.journal import Journal
+add, count = Journal.add, 0
+def counted(self, key, entry):
+    global count
+    add(self, key, entry)
+    count += 1
+    if count == STOP:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.add = counted
+atexit.register(lambda: print(count, file=sys.stderr))
+from graphopt.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_search_goes_on_where_it_was_killed(command: list[str], tmp_path: Path) -> None:
+    def written() -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file() and p.name != "model.onnx"}
+
+    whole = run(KILLED_IN_SEARCH.replace("STOP", "0"), command)
+    assert whole.returncode == 0, whole.stderr
+    expected, count = written(), int(whole.stderr)
+    for name in expected:
+        (tmp_path / name).unlink()
+    killed = run(KILLED_IN_SEARCH.replace("STOP", str(count // 2)), command)
+    assert killed.returncode < 0
+    assert (tmp_path / "q.json.calibration.search").exists()
+    ended = run(KILLED_IN_SEARCH.replace("STOP", "0"), command)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stderr) == count - count // 2
+    assert written() == expected
