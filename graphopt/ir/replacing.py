@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from types import TracebackType
 
 
@@ -27,8 +29,12 @@ class Replacement:
         """Open a new file that will become `target`; return its descriptor.
 
         Raises:
-            OSError: The folder can't be written.
+            OSError: The folder can't be written, or the name is that of a device or a pipe, which stays.
         """
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(target).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise OSError(errno.EINVAL, "is not a regular file", target)
         folder, name = os.path.split(target)
         temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
         # Known before it exists: an interrupt right after opening must find it.
