@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 
 from graphopt.ir.quantizing import Grid, asymmetric, dequantized, quantized
 from graphopt.ir.scoped_names import name_nodes
-from graphopt.quantization import planning
+from graphopt.quantization import planning, ranges
 from graphopt.quantization.calibration import Calibration, calibrate
 from graphopt.quantization.observers import METHODS
 from graphopt.quantization.ranges import choose_ranges
@@ -72,3 +73,33 @@ def noise(x: np.ndarray, weight: np.ndarray, ends: tuple[float, float]) -> float
     grid = Grid(ir.DataType.UINT8, np.asarray(scale, np.float32), np.asarray(zero, np.uint8))
     rounded = dequantized(quantized(x.astype(np.float32), grid), grid)
     return float((((rounded - x) @ weight) ** 2).mean())
+
+
+def test_all_that_was_seen_is_kept_where_it_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    proto = onnx.parser.parse_model(TEXT)
+    weight = rng.standard_normal((64, 32)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    model = ir.from_proto(proto)
+    name_nodes(model)
+    found = planning.candidates(model)
+
+    def ends(rows: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+        statistics = Statistics(found)
+        feeds = [{"x": part.astype(np.float32)} for part in np.split(rows, 12)]
+        seen = calibrate(model, ["x"], feeds, statistics=statistics)
+        observer = seen.observers["x"]
+        return choose_ranges(found, seen.observers, statistics)["x"], (observer.low, observer.high)
+
+    # A few of the rows reach a little farther than the others, or much farther.
+    rows = rng.uniform(-1, 1, (720, 64))
+    rows[::40] *= 1.04
+    chosen_range, whole = ends(rows)
+    assert chosen_range == whole
+    monkeypatch.setattr(ranges, "WIDENING", 0.0)
+    narrow, _ = ends(rows)
+    assert narrow[1] - narrow[0] < whole[1] - whole[0]
+    monkeypatch.undo()
+    rows[0, 0] = 4
+    chosen_range, whole = ends(rows)
+    assert chosen_range[1] < whole[1]

@@ -38,9 +38,9 @@ def test_sums() -> None:
     np.testing.assert_allclose(found.mean[0], everything.mean(0, dtype=np.float64), rtol=1e-6, atol=1e-9)
     np.testing.assert_array_equal(found.largest, np.abs(everything).max(0))
     assert found.count == len(everything)
-    fitted = np.concatenate(
-        [a for a in arrays if not module._is_held_out(np.array([sample_key({"x": a})], np.uint64))[0]]
-    ).astype(np.float64)
+    fitted = np.concatenate([a for a in arrays if not module.is_held_out(sample_key({"x": a}))]).astype(
+        np.float64
+    )
     assert found.gram_count == len(fitted) < found.count
     np.testing.assert_allclose(found.gram()[0][0], fitted.T @ fitted, rtol=1e-12)
 
@@ -92,6 +92,16 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.most_rows == 64
     assert len(found.rows) == 64
     assert sum(a.nbytes for a in found._rows) <= 2 * 64 * 16 * 4
+
+
+def test_products_are_forgotten_and_rows_stay() -> None:
+    found = seen(samples(40))
+    rows, mean = found.rows.copy(), found.mean
+    found.forget_products()
+    assert not found.grams and not found.gram_count
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_array_equal(found.mean, mean)
+    np.testing.assert_allclose(found.gram()[0][0], rows[:, 0].astype(np.float64).T @ rows[:, 0], rtol=1e-6)
 
 
 def test_columns_of_a_block_beside_each_other() -> None:
