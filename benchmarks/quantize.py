@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         if not options.no_recogniser:
             recogniser_rows(options.asr, folder, makers, options.limit, options.seconds)
         if options.models:
-            quantize_zoo.rows(options.models, folder, options.names)
+            quantize_zoo.rows(options.models, folder, options.names, options.only)
 
 
 def ablations(options: argparse.Namespace, folder: Path) -> None:

@@ -19,19 +19,21 @@ Feeds = dict[str, NDArray[Any]]
 # The first model of a folder whose name begins so.
 NAMES = ("bert", "vit", "mobilenet", "resnet50")
 MAKERS = ("graphopt all", "static minmax", "static percentile", "static entropy", "static distribution")
-SAMPLES, JUDGED = 16, 8
+SAMPLES, JUDGED = 16, 32
 SECONDS = 1.0
 UNKNOWN_DIM = 8
 
 
-def rows(folder: Path, scratch: Path, words: Sequence[str]) -> None:
-    """Quantize models in every way and print a line for each.
+def rows(folder: Path, scratch: Path, words: Sequence[str], only: Sequence[str] = ()) -> None:
+    """Quantize models in every way, or in those whose names begin so, and print a line for each.
 
-    Ratios are of the float model's time to the quantized one's in the same engine, in turns: the median of
-    rounds, then that of the fastest rounds.
+    Signal to noise is that of all samples together, then the mean of each one's: of some models one sample
+    has most of the noise. Ratios are of the float model's time to the quantized one's in the same engine, in
+    turns: the median of rounds, then that of the fastest rounds.
     """
     heads = f"{'ort ratio':>12} {'ours ratio':>12}"
-    print(f"\n{'model':28} {'maker':22} {'bytes':>11} {'dB':>7} {heads} {'s':>6}")
+    print(f"\n{'model':28} {'maker':22} {'bytes':>11} {'dB':>7} {'mean dB':>7} {heads} {'s':>6}")
+    makers = [name for name in MAKERS if not only or any(name.startswith(word) for word in only)]
     for path in chosen(folder, words):
         place = scratch / path.stem
         data = place / "samples"
@@ -41,7 +43,7 @@ def rows(folder: Path, scratch: Path, words: Sequence[str]) -> None:
             np.savez(data / f"{i:03}.npz", **feeds_of(path, i))  # type: ignore[arg-type]
         folded = models.fold(path, place)
         made = [Made("float", folded)]
-        made += [models.make(name, path, folded, data, place) for name in MAKERS]
+        made += [models.make(name, path, folded, data, place) for name in makers]
         judged = [feeds_of(path, SAMPLES + i) for i in range(JUDGED)]
         right = engines.onnxruntime(path)
         answers = [right(feeds) for feeds in judged]
@@ -49,10 +51,11 @@ def rows(folder: Path, scratch: Path, words: Sequence[str]) -> None:
         models.time_all(made, runs, judged[:1], SECONDS)
         for one in made:
             run = runs["onnxruntime"].get(one.name)
-            noise = "-"
+            noise = f"{'-':>7} {'-':>7}"
             if run is not None:
                 pairs = [(a, run(feeds)) for a, feeds in zip(answers, judged, strict=True)]
-                noise = f"{signal_to_noise(pairs):.2f}"
+                each = [signal_to_noise([pair]) for pair in pairs]
+                noise = f"{signal_to_noise(pairs):7.2f} {np.mean(each):7.2f}"
             print(_line(path.stem, one, noise), flush=True)
 
 
@@ -94,6 +97,5 @@ def _line(model: str, one: Made, noise: str) -> str:
         for engine in ("onnxruntime", "graphopt")
     ]
     return (
-        f"{model:28} {one.name:22} {one.bytes:11,} {noise:>7} {ratios[0]:>12} {ratios[1]:>12} "
-        f"{one.seconds:6.0f}"
+        f"{model:28} {one.name:22} {one.bytes:11,} {noise} {ratios[0]:>12} {ratios[1]:>12} {one.seconds:6.0f}"
     )
