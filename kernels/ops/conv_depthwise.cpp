@@ -38,13 +38,13 @@ const DepthwiseTiles* tiles_of(const Window& g) {
 void activate_positions(const DepthwiseParams& p, float* y, int64_t step, int positions) {
   const int64_t whole = p.channels / kLanes * kLanes;
   const auto a = static_cast<float>(p.end.p), b = static_cast<float>(p.end.q);
-  if (whole > 0) p.pass(y, step, positions, static_cast<int>(whole), a, b);
+  if (whole > 0) p.pass({y, step, y, step, positions, static_cast<int>(whole)}, a, b);
   if (whole == p.channels) return;
   for (int i = 0; i < positions; ++i) {
     const int rest = static_cast<int>(p.channels - whole);
     alignas(64) float buffer[kLanes];
     store(buffer, load_first(y + i * step + whole, rest));
-    p.pass(buffer, kLanes, 1, kLanes, a, b);
+    p.pass({buffer, kLanes, buffer, kLanes, 1, kLanes}, a, b);
     store_first(y + i * step + whole, load(buffer), rest);
   }
 }

@@ -84,8 +84,13 @@ struct PanelRun {
       const float* added = residual == nullptr ? nullptr : residual + done * p.residual[2];
       if (!p.scatters && (p.pass == nullptr || end.last == kLanes)) {
         end.residual = p.pass == nullptr || !p.end.residual_last ? added : nullptr;
-        tile(segments, from, w, is_first && done == 0, c + done * c_stride, c_stride, end);
-        if (p.pass != nullptr) activate_tile(c + done * c_stride, rows, p.end.residual_last ? added : nullptr);
+        float* to = c + done * c_stride;
+        if (p.pass == nullptr) {
+          tile(segments, from, w, is_first && done == 0, to, c_stride, end);
+        } else {
+          tile(segments, from, w, is_first && done == 0, buffer, kConvPanel, end);
+          activate_tile(buffer, to, rows, p.end.residual_last ? added : nullptr);
+        }
       } else {
         ConvTileEnd plain{bias, nullptr, 0, false, -kInfinity, kInfinity, kLanes};
         tile(segments, from, w, is_first && done == 0, buffer, kConvPanel, plain);
@@ -95,8 +100,8 @@ struct PanelRun {
     }
   }
 
-  void activate_tile(float* c, int rows, const float* added) const {
-    p.pass(c, p.window.y[2], rows, vectors * kLanes, static_cast<float>(p.end.p), static_cast<float>(p.end.q));
+  void activate_tile(const float* buffer, float* c, int rows, const float* added) const {
+    p.pass({buffer, kConvPanel, c, p.window.y[2], rows, vectors * kLanes}, static_cast<float>(p.end.p), static_cast<float>(p.end.q));
     if (added == nullptr) return;
     for (int i = 0; i < rows; ++i)
       for (int j = 0; j < columns; ++j) c[i * p.window.y[2] + j] += added[i * p.residual[2] + j];
@@ -113,7 +118,7 @@ struct PanelRun {
     };
     if (!p.end.residual_last) add();
     if (p.pass != nullptr) {
-      p.pass(buffer, kConvPanel, rows, vectors * kLanes, static_cast<float>(p.end.p), static_cast<float>(p.end.q));
+      p.pass({buffer, kConvPanel, buffer, kConvPanel, rows, vectors * kLanes}, static_cast<float>(p.end.p), static_cast<float>(p.end.q));
     } else {
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j < vectors; ++j) {

@@ -138,7 +138,7 @@ void transform_output(const WinogradPlan& p, const Instr& instr, const float* su
     if (p.pass != nullptr) {
       alignas(64) float buffer[4 * kLanes];
       for (int i = 0; i < 4; ++i) store(buffer + i * kLanes, r[i / 2][i % 2]);
-      p.pass(buffer, kLanes, 4, kLanes, static_cast<float>(p.end.p), static_cast<float>(p.end.q));
+      p.pass({buffer, kLanes, buffer, kLanes, 4, kLanes}, static_cast<float>(p.end.p), static_cast<float>(p.end.q));
       for (int i = 0; i < 4; ++i) r[i / 2][i % 2] = load(buffer + i * kLanes);
     } else {
       each([&](vf& v, int, int) __attribute__((always_inline)) { v = min(high, max(low, v)); });

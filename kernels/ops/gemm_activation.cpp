@@ -7,43 +7,54 @@ namespace graphopt {
 namespace {
 
 template <class F>
-GRAPHOPT_INLINE void each(float* c, int64_t c_stride, int rows, int columns, const F& f) {
-  for (int i = 0; i < rows; ++i)
-    for (int j = 0; j < columns; j += kLanes) store(c + i * c_stride + j, f(load(c + i * c_stride + j)));
+GRAPHOPT_INLINE void each(const TilePass& t, const F& f) {
+  const float* from = t.from;
+  float* to = t.to;
+  if (t.columns == 2 * kLanes) {
+    // A row of a whole panel at once: two chains of dependent steps instead of one, a fifth of the time of gelu.
+    for (int i = 0; i < t.rows; ++i, from += t.from_stride, to += t.to_stride) {
+      const vf first = f(load(from)), second = f(load(from + kLanes));
+      store(to, first);
+      store(to + kLanes, second);
+    }
+    return;
+  }
+  for (int i = 0; i < t.rows; ++i, from += t.from_stride, to += t.to_stride)
+    for (int j = 0; j < t.columns; j += kLanes) store(to + j, f(load(from + j)));
 }
 
-void leaky_relu(float* c, int64_t c_stride, int rows, int columns, float alpha, float) {
-  each(c, c_stride, rows, columns, [=](vf x) { return x < 0.0f ? x * alpha : x; });
+void leaky_relu(const TilePass& t, float alpha, float) {
+  each(t, [=](vf x) { return x < 0.0f ? x * alpha : x; });
 }
-void sigmoid_pass(float* c, int64_t c_stride, int rows, int columns, float, float) {
-  each(c, c_stride, rows, columns, [](vf x) { return sigmoid(x); });
+void sigmoid_pass(const TilePass& t, float, float) {
+  each(t, [](vf x) { return sigmoid(x); });
 }
-void tanh_pass(float* c, int64_t c_stride, int rows, int columns, float, float) {
-  each(c, c_stride, rows, columns, [](vf x) { return tanh(x); });
+void tanh_pass(const TilePass& t, float, float) {
+  each(t, [](vf x) { return tanh(x); });
 }
-void gelu_pass(float* c, int64_t c_stride, int rows, int columns, float, float) {
-  each(c, c_stride, rows, columns, [](vf x) { return gelu_fast(x); });
+void gelu_pass(const TilePass& t, float, float) {
+  each(t, [](vf x) { return gelu_fast(x); });
 }
-void gelu_tanh_pass(float* c, int64_t c_stride, int rows, int columns, float, float) {
-  each(c, c_stride, rows, columns, [](vf x) { return gelu_tanh(x); });
+void gelu_tanh_pass(const TilePass& t, float, float) {
+  each(t, [](vf x) { return gelu_tanh(x); });
 }
-void silu_pass(float* c, int64_t c_stride, int rows, int columns, float alpha, float) {
-  each(c, c_stride, rows, columns, [=](vf x) { return x * sigmoid(x * alpha); });
+void silu_pass(const TilePass& t, float alpha, float) {
+  each(t, [=](vf x) { return x * sigmoid(x * alpha); });
 }
-void hard_sigmoid(float* c, int64_t c_stride, int rows, int columns, float alpha, float beta) {
-  each(c, c_stride, rows, columns, [=](vf x) { return min(broadcast(1.0f), max(vf{}, alpha * x + beta)); });
+void hard_sigmoid(const TilePass& t, float alpha, float beta) {
+  each(t, [=](vf x) { return min(broadcast(1.0f), max(vf{}, alpha * x + beta)); });
 }
-void hard_swish(float* c, int64_t c_stride, int rows, int columns, float, float) {
-  each(c, c_stride, rows, columns, [](vf x) { return x * min(broadcast(1.0f), max(vf{}, x * (1.0f / 6.0f) + 0.5f)); });
+void hard_swish(const TilePass& t, float, float) {
+  each(t, [](vf x) { return x * min(broadcast(1.0f), max(vf{}, x * (1.0f / 6.0f) + 0.5f)); });
 }
-void elu(float* c, int64_t c_stride, int rows, int columns, float alpha, float) {
-  each(c, c_stride, rows, columns, [=](vf x) { return x < 0.0f ? alpha * expm1(x) : x; });
+void elu(const TilePass& t, float alpha, float) {
+  each(t, [=](vf x) { return x < 0.0f ? alpha * expm1(x) : x; });
 }
-void softplus_pass(float* c, int64_t c_stride, int rows, int columns, float, float) {
-  each(c, c_stride, rows, columns, [](vf x) { return softplus(x); });
+void softplus_pass(const TilePass& t, float, float) {
+  each(t, [](vf x) { return softplus(x); });
 }
-void mish(float* c, int64_t c_stride, int rows, int columns, float, float) {
-  each(c, c_stride, rows, columns, [](vf x) { return x * tanh(softplus(x)); });
+void mish(const TilePass& t, float, float) {
+  each(t, [](vf x) { return x * tanh(softplus(x)); });
 }
 
 }  // namespace

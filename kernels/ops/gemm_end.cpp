@@ -110,7 +110,7 @@ void PanelEnds::put_bytes(int64_t row, int rows) {
 void PanelEnds::finish(int64_t row, int rows) {
   if (data_.residual != nullptr && end_.residual_first) add_any_residual(row, rows);
   if (end_.clips) clip_rows(buffer_, rows, end_.low, end_.high);
-  if (end_.pass != nullptr) end_.pass(buffer_, kPanel, rows, vectors_ * kLanes, end_.p, end_.q);
+  if (end_.pass != nullptr) end_.pass({buffer_, kPanel, buffer_, kPanel, rows, vectors_ * kLanes}, end_.p, end_.q);
   if (data_.residual != nullptr && !end_.residual_first) add_any_residual(row, rows);
   if (data_.rounding != nullptr) return put_bytes(row, rows);
   for (int i = 0; i < rows; ++i) {

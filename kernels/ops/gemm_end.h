@@ -16,8 +16,16 @@ enum class Activation : int32_t {
   kElu = 11 /* alpha */, kSoftplus = 12, kMish = 13, kCount = 14,
 };
 
-// A pass over a finished tile while it is in L1: `columns` is a multiple of kLanes.
-using ActivationPass = void (*)(float* c, int64_t c_stride, int rows, int columns, float p, float q);
+// A finished tile that is in L1, and where its activation goes, which may be where it is; `columns` is a multiple of
+// kLanes.
+struct TilePass {
+  const float* from;
+  int64_t from_stride;
+  float* to;
+  int64_t to_stride;
+  int rows, columns;
+};
+using ActivationPass = void (*)(const TilePass& tile, float p, float q);
 ActivationPass activation_pass(Activation activation);  // null for those that TileEnd's clip does
 
 // c += residual, for a tile.
@@ -75,6 +83,12 @@ struct EndData {
   const ByteRounding* rounding = nullptr;  // not null: results become bytes
 };
 
+// Asks for what the end of a tile will add, before the tile is computed.
+inline void ask_for_rows(const float* p, int64_t stride, int rows) {
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < kPanel; j += 16) __builtin_prefetch(p + i * stride + j);
+}
+
 // The end of the panels of one run: knows which tiles may be written straight to C.
 class PanelEnds {
  public:
@@ -90,18 +104,22 @@ class PanelEnds {
       f(buffer_, int64_t{kPanel}, tile_);
       return finish(row, rows);
     }
-    const bool direct = data_.rounding == nullptr;
-    float* c = direct ? reinterpret_cast<float*>(data_.c) + row * data_.c_stride + first_ : buffer_;
-    const int64_t c_stride = direct ? data_.c_stride : kPanel;
     const float* residual = nullptr;
     if (data_.residual != nullptr) residual = reinterpret_cast<const float*>(data_.residual) + row * end_.residual_row + first_;
     tile_.residual = end_.pass == nullptr || end_.residual_first ? residual : nullptr;
-    f(c, c_stride, tile_);
-    if (end_.pass != nullptr) {
-      end_.pass(c, c_stride, rows, columns_, end_.p, end_.q);
+    if (residual != nullptr) ask_for_rows(residual, end_.residual_row, rows);
+    float* c = buffer_;
+    int64_t c_stride = kPanel;
+    if (data_.rounding == nullptr) c = reinterpret_cast<float*>(data_.c) + row * data_.c_stride + first_, c_stride = data_.c_stride;
+    if (end_.pass == nullptr) {
+      f(c, c_stride, tile_);
+    } else {
+      // By way of L1: C is then written once and never read, and nothing waits for its lines.
+      f(buffer_, int64_t{kPanel}, tile_);
+      end_.pass({buffer_, kPanel, c, c_stride, rows, columns_}, end_.p, end_.q);
       if (residual != nullptr && !end_.residual_first) add_residual(c, c_stride, rows, columns_, residual, end_.residual_row);
     }
-    if (!direct) put_bytes(row, rows);
+    if (data_.rounding != nullptr) put_bytes(row, rows);
   }
   // Rows of kPanel sums for `put`.
   float* sums() { return buffer_; }
