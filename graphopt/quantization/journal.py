@@ -43,28 +43,29 @@ class Journal:
             what: What results depend on besides the run.
         """
         self._head = hashlib.sha256(f"{_VERSION}\0{self._run}\0{what}".encode()).hexdigest()
-        lines = self._lines()
-        if not lines or lines[0] != ["run", self._head]:
+        head, *entries = self._lines() or [("", {})]
+        if head == ("run", {"digest": self._head}):
+            self._found = dict(entries)
+        else:
             self._found = {}
-            self._write("w", ["run", self._head])
-            return
-        self._found = {str(key): entry for key, entry in lines[1:]}
+            self._write("w", "run", {"digest": self._head})
 
-    def _lines(self) -> list[list[str | Entry]]:
+    def _lines(self) -> list[tuple[str, Entry]]:
         """All that are whole."""
         try:
             text = self.path.read_text("utf-8")
         except (OSError, ValueError):
             return []
-        found = []
+        found: list[tuple[str, Entry]] = []
         for line in text.splitlines():
             try:
-                found.append(json.loads(line))
-            except ValueError:
+                key, entry = json.loads(line)
+            except (ValueError, TypeError):
                 continue
-        if not text.endswith("\n"):
-            # The next one begins a line of its own.
-            self._write("a", None)
+            found.append((key, entry))
+        if text and not text.endswith("\n"):
+            # What was cut off stays on a line of its own.
+            self._put("a", "\n")
         return found
 
     def find(self, key: str) -> Entry | None:
@@ -78,15 +79,18 @@ class Journal:
             OutputError: It can't be written.
         """
         self._found[key] = entry
-        self._write("a", [key, entry])
+        self._write("a", key, entry)
 
     def remove(self) -> None:
         """The run has ended."""
         self.path.unlink(missing_ok=True)
 
-    def _write(self, mode: Literal["a", "w"], line: list[str | Entry] | None) -> None:
+    def _write(self, mode: Literal["a", "w"], key: str, entry: Entry) -> None:
+        self._put(mode, f"{json.dumps([key, entry])}\n")
+
+    def _put(self, mode: Literal["a", "w"], text: str) -> None:
         try:
             with self.path.open(mode, encoding="utf-8") as file:
-                file.write("\n" if line is None else f"{json.dumps(line)}\n")
+                file.write(text)
         except OSError as error:
             raise OutputError(f"{self.path}: can't be written: {error.strerror or error}") from error
