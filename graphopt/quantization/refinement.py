@@ -168,12 +168,13 @@ def refine(
     if method not in REFINEMENTS:
         raise UsageError(f"there is no refinement {method!r}", hint=f"one of {', '.join(REFINEMENTS)}")
     tensors, corrections, notes = dict(table.tensors), dict(table.corrections), []
-    layers = list(_layers(model, statistics)) if method != "none" else []
-    for i, (name, layer) in enumerate(layers):
+    # One at a time: all of them would be the model in float64.
+    count = sum(1 for _ in _layers(model, statistics)) if method != "none" else 0
+    for i, (name, layer) in enumerate(_layers(model, statistics) if count else ()):
         plan = tensors.get(name)
         if plan is None or plan.codes is not None:
             continue
-        tell(f"refine: {i + 1} of {len(layers)} weights")
+        tell(f"refine: {i + 1} of {count} weights")
         tensors[name], note, shifts = _refined(name, layer, plan, method)
         corrections |= shifts
         notes.append(note)
