@@ -259,7 +259,7 @@ class _Search:
         errors, seam = self.layers[layer.name], self.seams[i]
         found = np.zeros(errors.weight.shape[errors.channels])
         if self.per_tensor:
-            found += (self._differences(layer, held_out, shared) ** 2).mean(1).reshape(-1)
+            found += errors.of_channels((self._differences(layer, held_out, shared) ** 2).mean(1))
         if errors.gives_codes:
             found += errors.rounded_outputs(self._factors(layer)[1], held_out=held_out)
         if not importance.any():

@@ -102,13 +102,24 @@ class LayerErrors:
             outputs: What they are multiplied by.
             held_out: Which rows.
         """
-        groups = self.product.groups
-        factors = outputs.reshape(groups, 1, -1)
-        bias = 0.0 if self.bias is None else self.bias.reshape(groups, 1, -1)
+        factors = self._on_columns(outputs)
+        bias = 0.0 if self.bias is None else self._on_columns(self.bias)
         scaled = ((self._reference(held_out) + bias) * factors).astype(np.float32)
         seen = scaled if not held_out else ((self._reference(False) + bias) * factors).astype(np.float32)
-        found: Wide = (((_near(scaled, seen, self.observer) - scaled) / factors) ** 2).mean(1).reshape(-1)
-        return found
+        return self.of_channels((((_near(scaled, seen, self.observer) - scaled) / factors) ** 2).mean(1))
+
+    def of_channels(self, columns: Wide) -> Wide:
+        """What belongs to each output channel of the weight, of numbers for its columns [group, columns]."""
+        if self.product.op_type == "ConvTranspose":
+            found: Wide = columns.reshape(self.product.groups, self.product.shape[1], -1).sum((0, 2))
+            return found
+        return columns.reshape(-1)
+
+    def _on_columns(self, channels: Wide) -> Wide:
+        """Numbers of output channels, or of those of one group, for each column: [group, 1, columns]."""
+        columns = self.product.matrix(self.weight).shape[2]
+        kernel = int(np.prod(self.product.kernel)) if self.product.op_type == "ConvTranspose" else 1
+        return np.repeat(channels.reshape(-1, 1, columns // kernel), kernel, axis=2)
 
     def _reference(self, held_out: bool) -> Wide:
         if held_out not in self._outputs:

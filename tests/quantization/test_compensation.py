@@ -193,3 +193,26 @@ def test_the_strength_of_smoothing_is_searched(monkeypatch: pytest.MonkeyPatch) 
         assert best.kept and fixed.strength == 0.3
         assert best.after < 0.9 * fixed.after
     assert None not in chosen
+
+
+@pytest.mark.parametrize("per_tensor", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_whose_codes_are_taken_as_they_are(groups: int, per_tensor: bool) -> None:
+    graph = """g (float[1,8,12] x) => (float[1,32,48] y) {
+        [first] a = Conv(x, u)  r = Relu(a)
+        [up] b = ConvTranspose <strides = [4], group = GROUPS> (r, w, c)  s = LeakyRelu(b)
+        [project] y = Conv(s, v)
+    }"""
+    sizes = np.where(np.arange(16) % 4 == 1, 30, 1).astype(np.float32).reshape(-1, 1, 1)
+    weights = {"u": numbers(16, 8, 1) * sizes, "w": numbers(16, 32 // groups, 4) / sizes}
+    source = model(graph.replace("GROUPS", str(groups)), **weights, c=numbers(32), v=numbers(32, 32, 1))
+    samples = [numbers(1, 8, 12) for _ in range(8)]
+    found = compensation(source, samples, with_smoothing=False, per_tensor=per_tensor)
+    notes = [note for note in found.notes if note.operator == "up"]
+    # Channels that a group does not share are left alone.
+    assert bool(notes) == (groups == 1)
+    assert all(note.kept == (note.after < note.before) for note in notes)
+    assert groups > 1 or any(note.kept and note.after < note.before / 2 for note in notes)
+    result = scaled(source, QuantTable(ModelIdentity("0" * 64, 21), scalings=found.scalings))
+    first, second = (InferenceSession(m).run(None, {"x": samples[0]})[0] for m in (source, result))
+    np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-3 * np.abs(first).max())
