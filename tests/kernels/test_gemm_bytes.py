@@ -135,7 +135,7 @@ def test_strided_rows() -> None:
 
 def test_rows_are_quantized() -> None:
     rng = np.random.default_rng(0)
-    for columns in (1, 5, 16, 33, 200):
+    for columns in (1, 5, 16, 33, 64, 200):
         x = rng.standard_normal((3, 6, columns), dtype=np.float32) * np.exp(
             rng.standard_normal((3, 6, 1), dtype=np.float32) * 4
         )
