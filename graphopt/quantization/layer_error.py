@@ -115,11 +115,11 @@ class LayerErrors:
             return found
         return columns.reshape(-1)
 
-    def _on_columns(self, channels: Wide) -> Wide:
+    def _on_columns(self, channels: Wide | Floats) -> Wide:
         """Numbers of output channels, or of those of one group, for each column: [group, 1, columns]."""
         columns = self.product.matrix(self.weight).shape[2]
         kernel = int(np.prod(self.product.kernel)) if self.product.op_type == "ConvTranspose" else 1
-        return np.repeat(channels.reshape(-1, 1, columns // kernel), kernel, axis=2)
+        return np.repeat(channels.astype(np.float64).reshape(-1, 1, columns // kernel), kernel, axis=2)
 
     def _reference(self, held_out: bool) -> Wide:
         if held_out not in self._outputs:
