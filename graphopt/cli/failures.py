@@ -62,8 +62,8 @@ def failed(error: Exception) -> int:
     """Report an exception in one line and return its exit code."""
     file = ""
     if isinstance(error, FileError):
-        # Loading names the file itself, by its whole path.
-        is_named = str(error.cause).startswith(error.file)
+        # Loading names the file itself, by its whole path; others by its name.
+        is_named = str(error.cause).startswith((error.file, f"{os.path.basename(error.file)}: "))
         file, error = "" if is_named else f"{os.path.basename(error.file)}: ", error.cause
     if isinstance(error, GraphoptError):
         report(f"{file}{error}")

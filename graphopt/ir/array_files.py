@@ -40,4 +40,6 @@ def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, Array]:
         with content:
             return {key: np.asarray(content[key]) for key in content.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path}: not a file of arrays ({error})", hint=_HINT) from error
+        # What begins as no file of numpy's does is taken by numpy for a pickle.
+        reason = "neither .npz nor .npy" if "pickled (object) data" in str(error) else error
+        raise UsageError(f"{path}: not a file of arrays ({reason})", hint=_HINT) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Without a terminal nothing is wrapped: lines go to files and to other programs.
 _UNBOUNDED = 100_000
 _TYPES_SHOWN = 12  # operator types of a report that is not verbose
+_TEXT_WIDTH = 100  # of a text of metadata
 
 
 def print_report(report: Report, *, verbose: bool = False) -> None:
@@ -117,7 +119,7 @@ def print_inspection(found: Inspection) -> None:
         shape = ", ".join(map(str, tensor.shape))
         console.print(f"  {bytes_text(tensor.bytes):>9}  {tensor.name} {tensor.type}[{shape}]")
     for key, text in found.metadata.items():
-        console.print(f"  metadata {key}: {text}")
+        console.print(f"  metadata {key}: {textwrap.shorten(text, _TEXT_WIDTH, placeholder=' ...')}")
 
 
 def print_diff(found: ModelDiff) -> None:

@@ -45,6 +45,11 @@ def test_a_file_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "graphopt: /somewhere/model.onnx: is not an ONNX model\n"
 
 
+def test_a_file_is_named_once_by_its_name_too(capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code_of(raising(ModelError("model.onnx: nothing in it can be quantized")))
+    assert capsys.readouterr().err == "graphopt: model.onnx: nothing in it can be quantized\n"
+
+
 def test_a_fault_of_ours_leaves_a_crash_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(raising(KeyError("odd\nname"))) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -51,6 +51,13 @@ def _missing(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def test_a_text_is_not_called_a_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_text("hello")
+    with pytest.raises(UsageError, match=r"not a file of arrays \(neither \.npz nor \.npy\)"):
+        read_arrays(path)
+
+
 @pytest.mark.parametrize("make", [_of_objects, _cut_short, _corrupt, _empty, _missing])
 def test_what_is_no_file_of_arrays_is_said_in_one_line(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "x.npz"

@@ -56,6 +56,14 @@ def test_a_summary_on_the_console(capsys):
     assert "8.0 kB  big float32[2000]" in out
 
 
+def test_metadata_take_a_line_each(capsys):
+    given = model()
+    given.metadata_props["names"] = "\n".join(f"name {i}" for i in range(1000))
+    console.print_inspection(inspect(given))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "metadata names" in line]
+    assert "name 0 name 1 name 2" in line and line.endswith(" ...") and len(line) < 130
+
+
 def test_equal_models_do_not_differ_whatever_their_inner_names(capsys):
     found = diff(model(), model(TEXT.replace("a =", "b =").replace("(a)", "(b)")))
     assert found.is_empty
