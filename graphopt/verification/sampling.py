@@ -34,6 +34,7 @@ _BRANCH_LENGTHS = (4, 12, 3, 8, 9, 16)
 BRANCH_SAMPLES = len(_BRANCH_LENGTHS)
 FIXED_SAMPLES = 3  # of a model without dynamic dims
 ZERO_SECONDS = 5.0  # limit for a run at a size of zero, which some kernels never end
+ONE_SECONDS = 60.0  # and at a size of one
 LARGER_TRIED = 5  # levels above the first legal one, until one is legal
 MAX_SAMPLES = 20  # ordinals from here on are those of samples with other numbers
 BATCH = 2
@@ -47,6 +48,7 @@ _LEVELS = (
     (1024, 0), (1600, 0), (4000, 0), (16000, 0),
 )  # fmt: skip
 _SMALL, _LARGE = -1, 0
+_SAFE_SIZE = 2  # below it a kernel may end the process: one position makes no window, and none is divided by
 _OTHER_SPREADS: tuple[Spread, ...] = ("unit", "wide")
 # Longest length tried, by what it is of: attention over 4,000 tokens, or a plane of 1,600 x 1,600, would take
 # gigabytes; sampled sound has but one long axis.
@@ -218,7 +220,7 @@ class _Search:
             return False
         self._tried.add(key)
         feeds = self._feeds(sizes, ordinal, spread)
-        if 0 in sizes.values() and not self._is_safe(feeds, sizes):
+        if min(sizes.values(), default=_SAFE_SIZE) < _SAFE_SIZE and not self._is_safe(feeds, sizes):
             return False
         try:
             self.found.append(Sample(feeds, sizes, tuple(self._run(feeds))))
@@ -230,8 +232,8 @@ class _Search:
 
     def _is_safe(self, feeds: Feeds, sizes: dict[str, int]) -> bool:
         if not can_isolate():
-            return False
-        crash = crash_of(lambda: self._run(feeds), ZERO_SECONDS)
+            return 0 not in sizes.values()
+        crash = crash_of(lambda: self._run(feeds), ZERO_SECONDS if 0 in sizes.values() else ONE_SECONDS)
         if crash is None:
             return True
         self.skipped += 1

@@ -172,6 +172,22 @@ def test_a_crash_at_zero_is_noted_and_survived():
     )
 
 
+@ZERO
+def test_a_crash_at_one_is_noted_and_survived():
+    import os
+
+    def run(feeds: Feeds) -> Sequence[Answer]:
+        if feeds["x"].size == 1:
+            os.abort()
+        return [feeds["x"]]
+
+    found = find_samples(model("float[N] x"), run, seconds=10, seed=0)
+    assert sizes(found) == [(2,), (3,), (0,)]
+    assert found.notes == (
+        "not verified at N=1: the judge crashes on the original (the process ended with SIGABRT)",
+    )
+
+
 def test_other_numbers_are_tried_where_an_output_never_changes():
     """Relu(x - 5) is zero for numbers of a normal distribution, all but surely."""
     graph = model_from_text("g (float[N,3] x) => (float[N,3] y) { s = Sub (x, 5.0)  y = Relu (s) }")
