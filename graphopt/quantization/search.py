@@ -201,10 +201,10 @@ class _Searching:
         }
         return decision.best_within(options, budget, lambda o: o.bytes)
 
-    def _quick(self, budget: float, slack: float) -> dict[str, Choice] | None:
+    def _quick(self, options: decision.Options, budget: float, slack: float) -> dict[str, Choice] | None:
         """The least loss within bytes, and not much more time than the fastest point takes."""
         most = self.time * (1 + slack)
-        return decision.best_within_time(self.every, budget, lambda o: o.bytes, most)
+        return decision.best_within_time(options, budget, lambda o: o.bytes, most)
 
     # ------------------------------------------------------------------ the points
 
@@ -212,7 +212,7 @@ class _Searching:
         limits = self.limits
         self._measure([self._rung(slack, is_lean=True) for slack in NEAR])
         if limits.max_size is None and limits.max_fallbacks is None:
-            crumbs = self._quick(self.bytes * (1 + CRUMBS), SLACK)
+            crumbs = self._quick(self.options, self.bytes * (1 + CRUMBS), SLACK)
             self._measure([crumbs] if crumbs is not None else [])
         if limits.max_fallbacks is not None:
             best = decision.best_within(self.options, limits.max_fallbacks, lambda o: o.fallbacks)
@@ -258,7 +258,7 @@ class _Searching:
         }
         budget, reserve = float(most - self.overhead), most * RESERVE
         for _ in range(TOO_LARGE):
-            choices = self._quick(budget, SLACK_OF_SIZE) or self._sized(budget) or smallest
+            choices = self._quick(self.every, budget, SLACK_OF_SIZE) or self._sized(budget) or smallest
             excess = self._file_bytes(choices) - most
             if excess <= 0 or choices is smallest:
                 break

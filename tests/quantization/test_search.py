@@ -52,6 +52,8 @@ def test_small_tables_in_sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     best = min(found.points, key=lambda p: p.noise)
     assert best.choices["loop:body/look"] == "float16"
     assert best.bytes < 1.12 * min(p.bytes for p in found.points)
+    # Nothing asked for 4 bits, which would pay for it.
+    assert not any("int4" in p.choices.values() for p in found.points)
 
 
 def test_four_bits_where_a_size_asks_for_them() -> None:
