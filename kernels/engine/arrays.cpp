@@ -1,6 +1,9 @@
 #include "engine/arrays.h"
 
+#include <algorithm>
+
 #include "engine/errors.h"
+#include "engine/plan.h"
 
 namespace nb = nanobind;
 
@@ -44,6 +47,11 @@ Tensor tensor_of(const Array& array, DType dtype) {
 }
 
 nb::object array_of(const Tensor& tensor, nb::handle owner) {
+  // numpy counts the bytes of all dims but those of 0.
+  int64_t bytes = size_of(tensor.dtype);
+  bool is_held = true;
+  for (int i = 0; i < tensor.rank; ++i) is_held = is_held && !__builtin_mul_overflow(bytes, std::max<int64_t>(1, tensor.dims[i]), &bytes);
+  if (!is_held) fail("numpy has no arrays with dims as large as those of %s", described(tensor).c_str());
   size_t dims[kMaxRank];
   for (int i = 0; i < tensor.rank; ++i) dims[i] = static_cast<size_t>(tensor.dims[i]);
   return nb::cast(nb::ndarray<nb::numpy>(tensor.data, static_cast<size_t>(tensor.rank), dims, owner, tensor.strides, element_of(tensor.dtype)));

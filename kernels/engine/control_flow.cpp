@@ -105,6 +105,7 @@ void Executor::run_loop(Frame& frame, const InstructionInfo& info) {
     if (limits_.iterations > 0 && i >= limits_.iterations)
       fail("node '%s' (Loop) does not end within %lld iterations", program_.text(info.nodes), static_cast<long long>(limits_.iterations));
     iteration_.back() = i;
+    body.iterations_left = most == INT64_MAX ? 0 : most - i;
     set(0, scalar(DType::kInt64, i));
     // The standard wants a scalar; models give vectors of one element as well.
     set(1, scalar(DType::kBool, 1));
@@ -160,6 +161,7 @@ void Executor::run_scan(Frame& frame, const InstructionInfo& info) {
   iteration_.push_back(0);
   for (int64_t i = 0; i < length; ++i) {
     iteration_.back() = i;
+    body.iterations_left = length - i;
     for (size_t s = 0; s < states; ++s) body.values[static_cast<size_t>(module.inputs[s])] = std::move(carried[s]);
     for (size_t s = 0; s < slices; ++s) {
       const bool is_reversed = integer(3 + slices + s) != 0;

@@ -67,9 +67,13 @@ class Engine {
       // What a failed run leaves behind is not used again.
       throw;
     }
-    for (Value& value : results) {
-      given.append(python_of(value));
-      value.clear();
+    for (size_t i = 0; i < results.size(); ++i) {
+      try {
+        given.append(python_of(results[i]));
+      } catch (const ExecutionError& error) {
+        fail("output '%s': %s", program_.text(program_.output_names[i]), error.what());
+      }
+      results[i].clear();
     }
     give_back(std::move(executor));
     return given;

@@ -38,7 +38,7 @@ bool overlap(const Tensor& target, const Value& value) {
 }  // namespace
 
 Executor::Executor(const ProgramInfo& program, const Constants& constants, int threads, const Limits& limits)
-    : program_(program), constants_(constants), limits_(limits), threads_(threads), planner_(program, constants, threads),
+    : program_(program), constants_(constants), limits_(limits), threads_(threads), planner_(program, constants, arena_, threads),
       sizes_(program.expressions), workers_(threads), buffers_(limits.bytes), frames_(program.modules.size()),
       plans_(static_cast<size_t>(program.n_segments)), kernel_memory_(static_cast<size_t>(program.n_segments)) {
   sizes_.set_symbols(program.symbol_names.size());
@@ -146,7 +146,7 @@ Plan& Executor::plan_for(const ModuleInfo& module, const SegmentInfo& segment) {
   if (&module != &program_.main() && plans.last != nullptr) {
     Plan* plan = std::exchange(plans.last, nullptr);
     try {
-      planner_.rebind(module, segment, sizes_, arena_, limits_.bytes, *plan);
+      planner_.bind(module, segment, sizes_, limits_.bytes, *plan);
     } catch (...) {
       plans.all.clear();
       throw;
@@ -162,7 +162,7 @@ Plan& Executor::plan_for(const ModuleInfo& module, const SegmentInfo& segment) {
   } else {
     made = std::make_unique<Plan>();
   }
-  planner_.build(module, segment, sizes_, arena_, limits_.bytes, *made);
+  planner_.bind(module, segment, sizes_, limits_.bytes, *made);
   plans.all.push_back(std::move(made));
   return *(plans.last = plans.all.back().get());
 }
@@ -170,31 +170,41 @@ Plan& Executor::plan_for(const ModuleInfo& module, const SegmentInfo& segment) {
 void Executor::run_bound(Frame& frame, const SegmentInfo& segment) {
   Plan& plan = plan_for(*frame.module, segment);
   plan.used = ++clock_;
-  if (limits_.bytes > 0 && plan.arena_bytes > limits_.bytes)
-    fail("%lld bytes are wanted for intermediate results: over the limit of %lld", static_cast<long long>(plan.arena_bytes), static_cast<long long>(limits_.bytes));
-  for (const Plan::Export& e : plan.exports) {
-    Value& value = frame.values[static_cast<size_t>(e.root)];
-    const Tensor& t = plan.tensors[static_cast<size_t>(e.tensor)];
-    value.tensor = t;
-    value.kind = Value::Kind::kTensor;
-    const Tensor* target = nullptr;
-    for (const auto& [reg, memory] : frame.targets)
-      if (reg == e.root && fits(memory, t)) target = &memory;
-    if (target != nullptr) {
-      value.owner.reset();
-      value.tensor.data = target->data;
-      continue;
-    }
-    value.owner = buffers_.take(t.dtype, t.count());
-    value.tensor.data = value.owner.get()->data;
+  try {
+    if (limits_.bytes > 0) arena_.check(plan.arena_bytes, limits_.bytes);
+    for (int32_t place : segment.makes) make(frame, segment.looks[static_cast<size_t>(place)].reg, plan.tensors[static_cast<size_t>(place)]);
+  } catch (const ExecutionError& error) {
+    blame_largest(program_, *frame.module, segment, plan, error.what());
   }
-  for (const Plan::Import& i : plan.imports) {
-    const Value& value = frame.values[static_cast<size_t>(i.root)];
-    if (!value.is_tensor()) fail("value '%s' is no tensor", name_of(frame, i.root));
-    plan.tensors[static_cast<size_t>(i.tensor)].data = value.tensor.data + i.offset;
+  for (int32_t place : segment.imports) {
+    const auto at = static_cast<size_t>(place);
+    const int32_t root = segment.looks[static_cast<size_t>(segment.looks[at].root)].reg;
+    const Value& value = frame.values[static_cast<size_t>(root)];
+    if (!value.is_tensor()) fail("value '%s' is no tensor", name_of(frame, root));
+    plan.tensors[at].data = value.tensor.data + plan.offsets[at];
   }
-  workers_.reserve_scratch(plan.scratch);
+  try {
+    workers_.reserve_scratch(plan.scratch);
+  } catch (const ExecutionError& error) {
+    const Instr& code = plan.code[plan.scratch_of];
+    const InstructionInfo& info = frame.module->instructions[static_cast<size_t>(segment.first) + plan.scratch_of];
+    throw ExecutionError(described(program_, info, error.what(), code.in, code.out));
+  }
   run_code(*frame.module, segment, plan);
+}
+
+void Executor::make(Frame& frame, int32_t reg, const Tensor& t) {
+  Value& value = frame.values[static_cast<size_t>(reg)];
+  value.tensor = t;
+  value.kind = Value::Kind::kTensor;
+  for (const auto& [target, memory] : frame.targets) {
+    if (target != reg || !fits(memory, t)) continue;
+    value.owner.reset();
+    value.tensor.data = memory.data;
+    return;
+  }
+  value.owner = buffers_.take(t.dtype, t.count());
+  value.tensor.data = value.owner.get()->data;
 }
 
 void Executor::run_code(const ModuleInfo& module, const SegmentInfo& segment, const Plan& plan) {
@@ -274,6 +284,7 @@ void Executor::run_kernel(Frame& frame, const SegmentInfo& segment, const Instru
   Tensor* const* in = operands.data();
   Tensor* const* out = operands.data() + info.inputs.size();
   int64_t scratch = 0;
+  memory.rewind();
   prepare_instruction(program_, info, in, out, sizes_, memory, threads_, scratch, true);
   try {
     for (size_t i = 0; i < info.outputs.size(); ++i) {
@@ -286,9 +297,10 @@ void Executor::run_kernel(Frame& frame, const SegmentInfo& segment, const Instru
   } catch (const ExecutionError& error) {
     throw ExecutionError(described(program_, info, error.what(), in, out));
   }
+  memory.rewind();
   const Instr instr = prepare_instruction(program_, info, in, out, sizes_, memory, threads_, scratch, false);
-  workers_.reserve_scratch(scratch);
   try {
+    workers_.reserve_scratch(scratch);
     instr.run(instr, workers_.worker());
   } catch (const ExecutionError& error) {
     throw ExecutionError(described(program_, info, error.what(), in, out));

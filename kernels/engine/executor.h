@@ -36,6 +36,7 @@ struct InstructionTime {
 struct Frame {
   const ModuleInfo* module = nullptr;
   std::vector<Value> values;  // by register; those of local registers stay empty
+  int64_t iterations_left = 0;  // of a loop's body, this one among them; 0: not known
   // Memory of the caller for outputs, by register: a segment that makes one of these dims writes it there.
   std::vector<std::pair<int32_t, Tensor>> targets;
 };
@@ -59,6 +60,8 @@ class Executor {
   void enter(Frame& frame);
   void run_segment(Frame& frame, const SegmentInfo& segment);
   void run_bound(Frame& frame, const SegmentInfo& segment);
+  // Memory for a value that a segment is the first to write.
+  void make(Frame& frame, int32_t reg, const Tensor& t);
   void run_code(const ModuleInfo& module, const SegmentInfo& segment, const Plan& plan);
   void run_kernel(Frame& frame, const SegmentInfo& segment, const InstructionInfo& info);
   // What the engine runs itself; errors name the node.
@@ -86,9 +89,9 @@ class Executor {
   const Constants& constants_;
   Limits limits_;
   int threads_;
+  Arena arena_;
   Planner planner_;
   Sizes sizes_;
-  Arena arena_;
   Pool workers_;
   BufferPool buffers_;
   std::vector<std::unique_ptr<Frame>> frames_;  // by module

@@ -60,13 +60,26 @@ void Executor::check_dims(const Frame& frame, int32_t reg) const {
   }
 }
 
+// By doubling; but not beyond what the last iteration needs if each adds as much as this one, and all of that at once
+// where it is little.
+static int64_t room_for(const Frame& frame, const Growing& growing, const Value& value, int64_t needed) {
+  constexpr int64_t kLittle = int64_t{1} << 20;  // bytes; what is not written is not touched
+  const int64_t doubled = std::max(needed, std::max<int64_t>(16, value.room * 2));
+  if (frame.iterations_left == 0) return doubled;
+  Tensor row = value.tensor;
+  const int64_t step = std::max<int64_t>(0, needed - row.dims[growing.axis]);
+  row.dims[growing.axis] = 1;
+  const int64_t last = needed + times(frame.iterations_left - 1, step);
+  return times(last, times(row.count(), size_of(row.dtype))) <= kLittle ? last : std::min(doubled, last);
+}
+
 void Executor::make_room(Frame& frame, const Growing& growing) {
   Value& value = frame.values[static_cast<size_t>(growing.reg)];
   if (!value.is_tensor()) fail("value '%s' is no tensor", name_of(frame, growing.reg));
   const int64_t needed = sizes_.compute(growing.length);
   if (value.room == 0 || needed > value.room) {
     Tensor grown = value.tensor;
-    int64_t room = std::max(needed, std::max<int64_t>(16, value.room * 2));
+    int64_t room = room_for(frame, growing, value, needed);
     grown.dims[growing.axis] = room;
     Owner owner = buffers_.take(grown.dtype, checked_count(grown));
     const int64_t row = grown.product(growing.axis + 1, grown.rank) * size_of(grown.dtype);

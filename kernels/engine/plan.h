@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/memory.h"
+#include "engine/placement.h"
 #include "engine/program.h"
 #include "engine/values.h"
 
@@ -12,49 +13,49 @@ namespace graphopt {
 // Constants of a program as tensors.
 using Constants = std::vector<Tensor>;
 
+// By place, as `SegmentInfo::looks` gives them to registers.
 struct Plan {
-  struct Import {  // a tensor whose memory belongs to a value of the frame
-    int32_t tensor, root;
-    int64_t offset;  // bytes
-  };
-  struct Export {  // a value of the frame whose memory is made when the segment begins
-    int32_t tensor, root;
-  };
   std::vector<int64_t> key;       // values of the segment's symbols
-  std::vector<Tensor> tensors;    // one for each register of the segment, in its order
+  std::vector<Tensor> tensors;    // of each register that depends on them
+  std::vector<int64_t> offsets;   // bytes from where the register's root begins
+  std::vector<int64_t> bytes;     // of memory that lives within the segment
+  std::vector<int64_t> begins;    // where in the arena it does
   std::vector<Tensor*> operands;  // of all instructions, inputs then outputs
   std::vector<Instr> code;
-  std::vector<Allocations> params;  // one an instruction
-  std::vector<Import> imports;
-  std::vector<Export> exports;
-  std::vector<int64_t> local_bytes;  // of each register of the segment that is local and has memory of its own
-  std::vector<int64_t> offsets;
-  std::vector<int32_t> import_of;  // of each register its number among the imports, or -1
+  std::vector<Allocations> params;  // of all instructions; of each, where each may be prepared again
   int64_t arena_bytes = 0, scratch = 0;
+  size_t scratch_of = 0;  // the instruction that wants so much of it
   uint64_t used = 0;  // when it was last run, for eviction
 };
 
 class Planner {
  public:
-  Planner(const ProgramInfo& program, const Constants& constants, int threads)
-      : program_(program), constants_(constants), threads_(threads) {}
+  Planner(const ProgramInfo& program, const Constants& constants, Arena& arena, int threads)
+      : program_(program), constants_(constants), arena_(arena), threads_(threads), fixed_(static_cast<size_t>(program.n_segments)) {}
 
-  // Sizes are evaluated in `sizes`; arena addresses are bound against `arena`, which is grown.
-  void build(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const;
-  // The same plan for other sizes: only what depends on the symbols that changed is bound again.
-  void rebind(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const;
+  // Binds a plan, new or bound to other sizes before, to the values that the symbols have in `sizes`, and its tensors to
+  // the arena, which is grown. limit: bytes of the arena; 0: none.
+  void bind(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, int64_t limit, Plan& plan);
 
  private:
-  // Dims, strides and offset of one register; false: its memory does not hold it any more.
-  bool bind_tensor(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, size_t i, Plan& plan) const;
-  void bind_tensors(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Plan& plan) const;
-  void bind_addresses(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Arena& arena, int64_t limit, Plan& plan) const;
-  void place(const ModuleInfo& module, const SegmentInfo& segment, Plan& plan) const;
-  void prepare(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, Plan& plan) const;
+  // Tensors of which a symbol changed; false: the arena's places do not hold them any more.
+  bool bind_tensors(const ModuleInfo& module, const SegmentInfo& segment, Sizes& sizes, uint64_t changed, Plan& plan);
+  // Dims and strides of a register; the bytes from where its root begins.
+  int64_t bind_tensor(const ModuleInfo& module, const Look& look, const Sizes& sizes, Tensor& t) const;
+  void bind_fixed(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes);
+  void bind_operands(const ModuleInfo& module, const SegmentInfo& segment, Plan& plan);
+  void place(const SegmentInfo& segment, Plan& plan);
+  void bind_addresses(const ModuleInfo& module, const SegmentInfo& segment, int64_t limit, Plan& plan) const;
+  void prepare(const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes, uint64_t changed, Plan& plan) const;
+  // A body's sizes may change with each iteration.
+  bool is_body(const ModuleInfo& module) const { return &module != &program_.main(); }
 
   const ProgramInfo& program_;
   const Constants& constants_;
+  Arena& arena_;
   int threads_;
+  Placement placement_;
+  std::vector<std::vector<Tensor>> fixed_;  // by segment, looks at constants that no symbol moves
 };
 
 // Prepares one instruction against tensors; its error names the instruction.
@@ -64,6 +65,10 @@ Instr prepare_instruction(const ProgramInfo& program, const InstructionInfo& inf
 // Sizes can't be, as `text` says: they are computed anew, one instruction after the other, to say whose they are.
 [[noreturn]] void blame(const ProgramInfo& program, const ModuleInfo& module, const SegmentInfo& segment, const Sizes& sizes,
                         const std::string& text);
+
+// An error about memory for a segment: the instruction that makes the largest tensor is named.
+[[noreturn]] void blame_largest(const ProgramInfo& program, const ModuleInfo& module, const SegmentInfo& segment,
+                                const Plan& plan, const std::string& text);
 
 // "float32"
 const char* name_of(DType dtype);

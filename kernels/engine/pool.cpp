@@ -11,12 +11,15 @@
 namespace graphopt {
 namespace {
 
-// How long a helper looks for work before it sleeps: a wake-up takes about as long.
-constexpr int kSpins = 20000;
-// More than one, so that nobody waits long for a thread that the system took off its core.
-constexpr int64_t kPiecesPerThread = 4;
+// How long a thread that waits keeps its core: about 40 us, what a wake-up takes. Then others that want the core go
+// first, each time it looks; a helper that finds no work for longer sleeps.
+constexpr int kSpins = 2000, kYields = 400;
+// More than one, so that nobody waits long for a thread that the system took off its core, or whose core is slower.
+constexpr int64_t kPiecesPerThread = 8;
 
-void pause() {
+// One look of a thread that waits.
+void pause(int looks) {
+  if (looks >= kSpins) return std::this_thread::yield();
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -111,10 +114,7 @@ void Pool::parallel(int64_t n, int64_t grain, Body body, const void* context) {
   Seat& own = *seats_[0];
   while (claim(round_, true, own)) {
   }
-  for (int spins = 0; done_.load(std::memory_order_acquire) != pieces_; ++spins) {
-    if (spins < kSpins) pause();
-    else std::this_thread::yield();
-  }
+  for (int looks = 0; done_.load(std::memory_order_acquire) != pieces_;) pause(looks < kSpins ? looks++ : kSpins);
   std::exception_ptr first;
   for (auto& seat : seats_) {
     if (seat->error && !first) first = seat->error;
@@ -147,11 +147,11 @@ bool Pool::claim(uint32_t round, bool is_front, Seat& seat) {
 void Pool::serve(Seat& seat) {
   uint32_t seen = 0;
   while (true) {
-    int spins = 0;
+    int looks = 0;
     uint32_t round;
     while ((round = Left::of(left_.load(std::memory_order_acquire)).round) == seen && !stop_.load(std::memory_order_relaxed)) {
-      if (++spins < kSpins) {
-        pause();
+      if (++looks < kSpins + kYields) {
+        pause(looks);
         continue;
       }
       std::unique_lock lock(mutex_);

@@ -1,6 +1,5 @@
 #include "engine/program.h"
 
-#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -185,7 +184,7 @@ class Reader {
     s.definitions = definitions(m);
     s.dead = numbers(0, static_cast<int64_t>(m.registers.size()) - 1);
     s.number = program_.n_segments++;
-    gather(m, s);
+    find_needs(program_, m, s);
     return s;
   }
 
@@ -200,7 +199,8 @@ class Reader {
           if (r < 0) continue;
           const int32_t root = m.registers[static_cast<size_t>(r)].root;
           const RegisterInfo& info = m.registers[static_cast<size_t>(root)];
-          if (!is_made[static_cast<size_t>(root)] && !info.is_local && info.constant < 0) s.makes.push_back(root);
+          if (!s.is_boundary && !is_made[static_cast<size_t>(root)] && !info.is_local && info.constant < 0)
+            s.makes.push_back(s.place_of(root));
           is_made[static_cast<size_t>(root)] = true;
         }
   }
@@ -210,70 +210,6 @@ class Reader {
     all.insert(m.outputs.begin(), m.outputs.end());
     for (const auto& [outside, inside] : m.captures) all.erase(inside);
     m.handed_on.assign(all.begin(), all.end());
-  }
-
-  // What a segment needs when it is bound. Dims that an instruction computes itself are not looked at before.
-  void gather(const ModuleInfo& m, SegmentInfo& s) {
-    std::set<int32_t> registers, slots;
-    for (int32_t i = s.first; i < s.first + s.count; ++i) {
-      const InstructionInfo& instruction = m.instructions[static_cast<size_t>(i)];
-      if (!s.is_boundary && instruction.kernel == nullptr) fail("the program is damaged: %s within a segment", program_.text(instruction.name));
-      for (const auto* operands : {&instruction.inputs, &instruction.outputs})
-        for (int32_t r : *operands)
-          if (r >= 0 && (!s.is_boundary || operands == &instruction.inputs)) {
-            registers.insert(r);
-            registers.insert(m.registers[static_cast<size_t>(r)].root);
-          }
-      slots.insert(instruction.ints.begin(), instruction.ints.end());
-    }
-    for (int32_t r : registers) {
-      const RegisterInfo& info = m.registers[static_cast<size_t>(r)];
-      if (!s.is_boundary && info.rank < 0 && info.constant < 0) fail("the program is damaged: a register without rank within a segment");
-      slots.insert(info.dims.begin(), info.dims.end());
-      slots.insert(info.strides.begin(), info.strides.end());
-      slots.insert(info.offset);
-    }
-    std::set<int32_t> symbols;
-    close(slots, symbols);
-    s.registers.assign(registers.begin(), registers.end());
-    s.slots.assign(slots.begin(), slots.end());
-    s.symbols.assign(symbols.begin(), symbols.end());
-    for (int32_t r : s.registers) s.register_masks.push_back(mask_of(m, s, {r}, {}));
-    for (int32_t i = s.first; i < s.first + s.count; ++i) {
-      const InstructionInfo& instruction = m.instructions[static_cast<size_t>(i)];
-      std::vector<int32_t> operands = instruction.inputs;
-      operands.insert(operands.end(), instruction.outputs.begin(), instruction.outputs.end());
-      s.instruction_masks.push_back(mask_of(m, s, operands, instruction.ints));
-    }
-  }
-
-  // Adds all slots that slots need, and the symbols that those read.
-  void close(std::set<int32_t>& slots, std::set<int32_t>& symbols) const {
-    std::vector<int32_t> pending(slots.begin(), slots.end());
-    while (!pending.empty()) {
-      const Expression& e = program_.expressions[static_cast<size_t>(pending.back())];
-      pending.pop_back();
-      if (e.op == Op::kSymbol) symbols.insert(static_cast<int32_t>(e.a));
-      if (e.op == Op::kSymbol || e.op == Op::kConst) continue;
-      for (int32_t operand : {static_cast<int32_t>(e.a), e.b})
-        if (slots.insert(operand).second) pending.push_back(operand);
-    }
-  }
-
-  uint64_t mask_of(const ModuleInfo& m, const SegmentInfo& s, const std::vector<int32_t>& registers, const std::vector<int32_t>& ints) const {
-    std::set<int32_t> slots(ints.begin(), ints.end()), symbols;
-    for (int32_t r : registers) {
-      if (r < 0) continue;
-      const RegisterInfo& info = m.registers[static_cast<size_t>(r)];
-      slots.insert(info.dims.begin(), info.dims.end());
-      slots.insert(info.strides.begin(), info.strides.end());
-      slots.insert(info.offset);
-    }
-    close(slots, symbols);
-    uint64_t mask = 0;
-    for (size_t i = 0; i < s.symbols.size(); ++i)
-      if (symbols.count(s.symbols[i]) != 0) mask |= uint64_t{1} << (i < 63 ? i : 63);
-    return mask;
   }
 
   const int64_t* at_;

@@ -7,6 +7,7 @@
 
 #include "engine/abi.h"
 #include "engine/library.h"
+#include "engine/placement.h"
 
 namespace graphopt {
 
@@ -30,7 +31,12 @@ class Sizes {
   void evaluate(const std::vector<int32_t>& slots);
   int64_t operator[](int slot) const { return values_[slot]; }
   // One slot with all below it.
-  int64_t compute(int slot) const;
+  int64_t compute(int slot) const {
+    const Expression& e = (*expressions_)[static_cast<size_t>(slot)];
+    if (e.op == Op::kConst) return e.a;
+    if (e.op == Op::kSymbol) return symbols_[static_cast<size_t>(e.a)];
+    return apply(e, compute(static_cast<int>(e.a)), compute(e.b));
+  }
 
  private:
   int64_t apply(const Expression& e, int64_t a, int64_t b) const;
@@ -72,6 +78,15 @@ struct Definition {
   int32_t symbol, reg, source, index, weight, rest;
 };
 
+// A register that a segment's instructions touch. Places are among these.
+struct Look {
+  int32_t reg;
+  int32_t root;  // the place of the register whose memory it looks at
+  // Which of the segment's symbols its dims, strides and offset depend on: bit i; the last bit: any from the 63rd on.
+  uint64_t symbols;
+  Life life;  // of what it looks at, for a root
+};
+
 struct SegmentInfo {
   int32_t first, count;
   bool is_boundary;
@@ -80,11 +95,18 @@ struct SegmentInfo {
   // For segments that are bound:
   std::vector<int32_t> slots;      // all that its sizes need, in order
   std::vector<int32_t> symbols;    // all that those read
-  std::vector<int32_t> registers;  // all that its instructions touch
-  std::vector<int32_t> makes;      // roots kept beyond it that it is the first to write
-  // Which of `symbols` (bit i; the last bit: any from the 63rd on) each register and instruction depends on.
-  std::vector<uint64_t> register_masks, instruction_masks;
+  std::vector<Look> looks;         // those that a plan binds, then looks at constants that no symbol moves
+  size_t n_bound = 0;              // how many of them a plan binds
+  std::vector<int32_t> operands;   // places of all instructions' inputs and outputs, one after the other; -1: absent
+  std::vector<int32_t> locals;     // places of memory that lives within it
+  std::vector<int32_t> local_looks;  // places of all looks at it
+  std::vector<int32_t> imports;    // places of looks at values of the frame
+  std::vector<int32_t> makes;      // places of values of the frame that it is the first to write
+  // What each instruction's preparation depends on, in bits as those of a look: an offset is none of it.
+  std::vector<uint64_t> prepared_by;
   int32_t number = 0;              // among all segments of the program
+
+  int32_t place_of(int32_t reg) const;
 };
 
 // An input that a loop carries and its body appends to in place.
@@ -117,6 +139,9 @@ struct ProgramInfo {
   const ModuleInfo& main() const { return modules.back(); }
   const char* text(int32_t i) const { return texts[static_cast<size_t>(i)].c_str(); }
 };
+
+// Fills in what binding a segment needs. Raises ExecutionError where the program is damaged.
+void find_needs(const ProgramInfo& program, const ModuleInfo& module, SegmentInfo& segment);
 
 // Reads the tables. Raises ExecutionError where they are damaged or name a kernel that the library does not have.
 ProgramInfo read_program(const int64_t* words, int64_t n_words, std::vector<std::string> texts,

@@ -39,10 +39,4 @@ void Sizes::evaluate(const std::vector<int32_t>& slots) {
   }
 }
 
-int64_t Sizes::compute(int slot) const {
-  const Expression& e = (*expressions_)[static_cast<size_t>(slot)];
-  if (e.op == Op::kConst || e.op == Op::kSymbol) return apply(e, 0, 0);
-  return apply(e, compute(static_cast<int>(e.a)), compute(e.b));
-}
-
 }  // namespace graphopt

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "engine/errors.h"
+#include "engine/memory.h"
 
 namespace graphopt {
 namespace {
@@ -22,6 +23,9 @@ int64_t bytes_of_class(int size_class) {
   const int doubling = (size_class - 1) / 4 + 6;
   return (int64_t{1} << doubling) + ((size_class - 1) % 4 + 1) * (int64_t{1} << (doubling - 2));
 }
+
+// No memory holds so much, and sums of many such are still numbers.
+constexpr int64_t kMostBytes = int64_t{1} << 47;
 
 // What a pool keeps for later at most.
 constexpr int64_t kKeptBytes = int64_t{64} << 20;
@@ -55,9 +59,8 @@ void copy_dim(const Tensor& from, const Tensor& to, int axis, int64_t from_at, i
 }  // namespace
 
 int64_t bytes_of(DType dtype, int64_t count) {
-  int64_t bytes = 0;
-  if (count < 0 || __builtin_mul_overflow(count, size_of(dtype), &bytes))
-    fail("a tensor of %lld elements is too large", static_cast<long long>(count));
+  const int64_t bytes = times(count, size_of(dtype));
+  if (count < 0 || bytes > kMostBytes) fail("a tensor of %lld elements is too large", static_cast<long long>(count));
   return bytes;
 }
 
@@ -73,6 +76,8 @@ int64_t checked_count(const Tensor& tensor) {
     if (__builtin_mul_overflow(count, tensor.dims[i], &count)) fail("a tensor has too many elements");
   return count;
 }
+
+int64_t checked_bytes(const Tensor& tensor) { return bytes_of(tensor.dtype, checked_count(tensor)); }
 
 void copy_elements(const Tensor& from, const Tensor& to) {
   if (from.count() == 0) return;
@@ -113,7 +118,7 @@ Owner BufferPool::take(DType dtype, int64_t count) {
     kept_ -= bytes;
     buffer->references.store(1, std::memory_order_relaxed);
   } else {
-    char* data = static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes + 63) / 64 * 64));
+    char* data = bytes > memory_bytes() ? nullptr : static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes + 63) / 64 * 64));
     if (data == nullptr) fail("out of memory: %lld bytes", static_cast<long long>(bytes));
     buffer = new Buffer;
     buffer->data = data;

@@ -84,15 +84,17 @@ class BufferPool {
   void limit(int64_t bytes) { limit_ = bytes; }
 
  private:
-  static constexpr int kClasses = 160;
+  static constexpr int kClasses = 168;  // up to 2^47 bytes
   std::vector<Buffer*> free_[kClasses];
   int64_t limit_, in_use_ = 0, kept_ = 0;
 };
 
-// Bytes of `count` elements; raises ExecutionError where that overflows or count is negative.
+// Bytes of `count` elements; raises ExecutionError where count is negative, or no memory could hold them.
 int64_t bytes_of(DType dtype, int64_t count);
 // Elements of dims; raises ExecutionError where one is negative or the product overflows.
 int64_t checked_count(const Tensor& tensor);
+// The bytes of those elements; raises ExecutionError as both.
+int64_t checked_bytes(const Tensor& tensor);
 // A dense copy of any tensor's elements.
 void copy_elements(const Tensor& from, const Tensor& to);
 

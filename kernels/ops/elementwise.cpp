@@ -15,15 +15,16 @@ namespace elementwise {
 namespace {
 
 constexpr int64_t kPieceWork = 48 << 10;  // weighted elements that pay for waking a thread
+constexpr int kFewSlots = 8;
 const double kNoFloats[4] = {};
 
 void run_nothing(const Instr&, Worker&) {}
 
 // One step over tensors that are dense or one element.
 struct Single {
-  Function f;  // what a run of a short tensor reads comes first
+  Function f;  // what a run of a short tensor reads comes first, on one line of the cache
   int64_t n, grain;
-  int32_t in[3];
+  uint8_t in[3];
   Step step;
   const char* constant[3];
   int64_t advance[3], out_advance;  // bytes an element
@@ -222,8 +223,10 @@ void read_program(Bind& b, Plan& p) {
   p.n_slots = p.n_in + p.n_out + n_temporaries + n_constants;
   check(b, b.n_bytes == 4 + 4 * n_constants + 8 * p.n_steps, "its length");
   check(b, p.n_out > 0 && p.n_in + p.n_out <= kMaxMemory && p.n_slots <= kMaxSlots && p.n_steps > 0, "its size");
-  p.slots = b.array<Slot>(p.n_slots);
-  p.steps = b.array<Step>(p.n_steps);
+  if (p.slots == nullptr || p.n_slots > kFewSlots || p.n_steps > 1) {
+    p.slots = b.array<Slot>(p.n_slots);
+    p.steps = b.array<Step>(p.n_steps);
+  }
   for (int m = 0; m < p.n_slots; ++m) p.slots[m] = Slot{};
   for (int m = 0; m < p.n_in + p.n_out; ++m) {
     const Tensor* t = m < p.n_in ? b.in[m] : b.out[m - p.n_in];
@@ -283,7 +286,7 @@ Run prepare_single(Bind& b, const Plan& p) {
     single.advance[k] = slot.mode == Mode::kScalar ? 0 : slot.size;
     single.constant[k] = slot.constant;
     constants = constants || slot.constant != nullptr;
-    single.in[k] = slot.constant != nullptr ? 0 : s.slots[k];
+    single.in[k] = slot.constant != nullptr ? uint8_t{0} : s.slots[k];
   }
   if (constants) return s.sources == 2 ? run_single<2, true> : run_single<3, true>;
   return s.sources == 1 ? run_single<1, false> : s.sources == 2 ? run_single<2, false> : run_single<3, false>;
@@ -304,19 +307,33 @@ int64_t total_weight(const Plan& p) {
   return sum;
 }
 
+// One step over tensors as they lie; null: it takes more. What is only needed to find out is not kept, so that what a
+// run reads of a thousand such instructions lies together.
+Run prepare_flat(Bind& b) {
+  if (b.n_bytes < 4 || byte_at(b, 0) != 1) return nullptr;
+  Slot slots[kFewSlots];
+  Step step;
+  Plan p{};
+  p.slots = slots;
+  p.steps = &step;
+  read_program(b, p);
+  merge_dims(b, p);
+  if (p.rank > 1) return nullptr;
+  choose_block(p, int64_t{1} << 62, 0);
+  // One element is its own block: nothing of it is "the same for all".
+  for (int m = 0; p.rank == 0 && m < p.n_in; ++m) p.slots[m].mode = Mode::kDirect;
+  choose_functions(b, p);
+  return is_flat_single(p) ? prepare_single(b, p) : nullptr;
+}
+
 Run prepare(Bind& b) {
+  if (b.n_out > 0 && b.out[0] != nullptr && b.out[0]->count() > 0)
+    if (const Run flat = prepare_flat(b)) return flat;
   Plan& p = b.make<Plan>();
   read_program(b, p);
   merge_dims(b, p);
   if (b.out[0]->count() == 0) return run_nothing;
-  // One element is its own block: nothing of it is "the same for all".
   const bool tiny = p.rank == 0;
-  if (p.n_steps == 1 && p.rank <= 1) {
-    choose_block(p, int64_t{1} << 62, 0);
-    for (int m = 0; tiny && m < p.n_in; ++m) p.slots[m].mode = Mode::kDirect;
-    choose_functions(b, p);
-    if (is_flat_single(p)) return prepare_single(b, p);
-  }
   int64_t bytes = 0;
   for (int m = 0; m < p.n_slots; ++m) bytes += p.slots[m].widest;
   int64_t limit = kBlockBytes / (bytes > 0 ? bytes : 1) / 64 * 64;
