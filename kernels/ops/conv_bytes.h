@@ -8,7 +8,6 @@
 namespace graphopt {
 
 typedef uint8_t vb __attribute__((vector_size(kLanes)));
-typedef int8_t vsb __attribute__((vector_size(kLanes)));
 
 // From sums to results:
 //   s32  the sum      f32  sum * scale      u8, s8  sum * scale, rounded half to even, + zero, saturated

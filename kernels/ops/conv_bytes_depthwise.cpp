@@ -4,7 +4,7 @@
 // Loops: rows of the result in parallel, positions, blocks of as many channels as a vector has bytes, taps by fours,
 // whose bytes are interleaved for dot products. Where the window steps by one, positions that lie within the image are
 // one line of bytes, and a block may reach over several of them. Taps outside the image read a line of zero points.
-// On one core of a Zen 4: 1.1 cycles a result at 48 x 48 x 16, 0.8 at 24 x 24 x 48 with stride 2, 3 x 3.
+// On one core of a Zen 4: 1.0 cycle a result of 3 x 3 at 48 x 48 x 16, 1.8 of 5 x 5 at 16 x 16 x 120.
 #include "ops/conv_bytes.h"
 #include "ops/conv_bytes_depthwise.h"
 #include "ops/registry.h"
@@ -67,7 +67,7 @@ GRAPHOPT_INLINE void interleave(const vi (&line)[4], vi (&to)[4]) {
 #endif
 }
 
-// Numbers of one channel each, to neighbours `step` elements apart.
+// Results one by one: of 32 bits, or of channels that are no neighbours in the result.
 void scatter(const Plan& p, const vi (&sums)[4], const char* scales, int count, char* y) {
   alignas(64) int32_t sum[4][kLanes];
   for (int k = 0; k < 4; ++k) store_bits(sum[k], sums[k]);
