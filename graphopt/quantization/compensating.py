@@ -46,10 +46,6 @@ class Compensating:
     smooth: bool = True
     correct_biases: bool = True
 
-    @property
-    def is_rescaling(self) -> bool:
-        return self.equalize or self.smooth
-
 
 @dataclass(frozen=True, slots=True)
 class Compensated:
@@ -96,6 +92,8 @@ def rescaled(
 ) -> Compensated:
     """Rescale the channels of a model, if the quantized model is nearer to the float one then.
 
+    Where it is not with all that layers ask for, it may be with equalization or smoothing alone.
+
     Args:
         model: The float model.
         first: Its calibration.
@@ -105,27 +103,54 @@ def rescaled(
         judge: Of the float model.
         tell: Called with a few words.
     """
-    if not chosen.is_rescaling:
-        return Compensated(model, first)
-    tell("compensate")
-    found = compensate(
-        model,
-        candidates(model),
-        first.statistics,
-        DEFAULT if observer == "auto" else observer,
-        with_equalization=chosen.equalize,
-        with_smoothing=chosen.smooth,
-        per_tensor=first.per_tensor,
+    notes: list[CompensationStep] = []
+    without: float | None = None
+    sqnr: tuple[float, float] | None = None
+    seen: set[frozenset[str]] = set()
+    for steps in _tried(chosen):
+        tell("compensate")
+        found = compensate(
+            model,
+            candidates(model),
+            first.statistics,
+            DEFAULT if observer == "auto" else observer,
+            with_equalization="equalize" in steps,
+            with_smoothing="smooth" in steps,
+            per_tensor=first.per_tensor,
+        )
+        kinds = frozenset(note.step for note in found.notes if note.kept)
+        if kinds in seen:
+            continue
+        seen.add(kinds)
+        if not found.scalings:
+            notes += found.notes
+            continue
+        after = scaled(model, QuantTable(first.table.model, scalings=found.scalings))
+        second = first_table(after, data, first.table.model, observer, per_tensor=first.per_tensor, tell=tell)
+        with_it = judge.sqnr(after, second.table)
+        if not len(with_it):
+            return Compensated(model, first, notes=_undone(found.notes))
+        if without is None:
+            without = float(judge.sqnr(model, first.table).mean())
+        sqnr = without, float(with_it.mean())
+        if sqnr[1] > sqnr[0]:
+            return Compensated(after, second, found.scalings, (*notes, *found.notes), sqnr)
+        notes += _undone(found.notes)
+    return Compensated(model, first, {}, tuple(notes), sqnr)
+
+
+def _tried(chosen: Compensating) -> list[tuple[str, ...]]:
+    """What is tried together, until the whole model is better with it: everything, then each alone."""
+    every = tuple(
+        step for step, is_chosen in (("equalize", chosen.equalize), ("smooth", chosen.smooth)) if is_chosen
     )
-    if not found.scalings:
-        return Compensated(model, first, notes=found.notes)
-    after = scaled(model, QuantTable(first.table.model, scalings=found.scalings))
-    second = first_table(after, data, first.table.model, observer, per_tensor=first.per_tensor, tell=tell)
-    without, with_it = judge.sqnr(model, first.table), judge.sqnr(after, second.table)
-    sqnr = (float(without.mean()), float(with_it.mean())) if len(without) else None
-    if sqnr is None or sqnr[1] <= sqnr[0]:
-        return Compensated(model, first, {}, tuple(replace(note, kept=False) for note in found.notes), sqnr)
-    return Compensated(after, second, found.scalings, found.notes, sqnr)
+    if len(every) < 2:
+        return [every] if every else []
+    return [every, *((step,) for step in every)]
+
+
+def _undone(notes: Sequence[CompensationStep]) -> tuple[CompensationStep, ...]:
+    return tuple(replace(note, kept=False) for note in notes)
 
 
 def corrected(
