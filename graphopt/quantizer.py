@@ -32,6 +32,7 @@ from graphopt.quantization.finishing import Activations, finished
 from graphopt.quantization.first_table import Observing
 from graphopt.quantization.loss import Loss, measure
 from graphopt.quantization.making import How, Made, States, make_table
+from graphopt.quantization.memory import give_back
 from graphopt.quantization.refinement import Method as Refinement
 from graphopt.quantization.samples import samples_of
 from graphopt.quantization.search import Search
@@ -150,6 +151,7 @@ def quantize(
     warnings += [*made.warnings, *_left_as_it_was(path, result, made)]
     weights = WeightBits.of(prepared, result)
     result = finished(result, target)
+    give_back()
     report = _report(path, prepared, result, weights, made, how, data, warnings, tell)
     if states is not None:
         states.remove()

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from graphopt.ir.quant_table import QuantTable
 from graphopt.quantization.applying import with_table
+from graphopt.quantization.memory import give_back
 from graphopt.quantization.noise import Noise, noise_between
 from graphopt.quantization.replay import Replay, decisions_of, probes_of, ranks_of
 from graphopt.quantization.statistics import HELD_OUT, is_held_out, sample_key
@@ -55,7 +56,11 @@ class Judge:
         """
         follower = Replay(with_table(model, table), self._decisions, self._probes, ranks_of(self._runs))
         pairs = zip(self._samples, self._runs, strict=True)
-        return [noise_between(self._probes, run, follower.run(feeds, run)) for feeds, run in pairs]
+        found = [noise_between(self._probes, run, follower.run(feeds, run)) for feeds, run in pairs]
+        # Models are judged one after the other: each would wait for the next collection.
+        del follower
+        give_back()
+        return found
 
     def sqnr(self, model: ir.Model, table: QuantTable) -> Decibels:
         """Signal to noise of each sample in decibels; empty where there is nothing to compare.
