@@ -18,7 +18,7 @@ AGREEMENT, SQNR = 0.99, 30.0
 # Sizes that differ by less are one size: scales and names of a few operators.
 SAME_SIZE = 0.0025
 # Predicted time that may be spent on losing less; under a size limit, which leaves the rest free, more of it.
-SLACK, SLACK_OF_SIZE = 0.05, 0.1
+SLACK, SLACK_OF_SIZE = 0.15, 0.2
 
 
 class Measured(Protocol):

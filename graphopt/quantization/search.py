@@ -39,7 +39,7 @@ Array = npt.NDArray[np.generic]
 
 EIGHT_BITS: tuple[Choice, ...] = ("int8", "weight_only", "float16", "float")
 # Points of the ladder: what each may cost more than the fastest one, in shares of its time and bytes.
-NEAR = (0.0, 0.02, SLACK)
+NEAR = (0.0, 0.02, 0.05, SLACK)
 FAR = (0.1, 0.2, 0.5, 1.0, 2.0, float("inf"))
 # Between the bytes of the smallest and those of 8 bits, with 4 bits allowed.
 SIZES = (0.0, 0.25, 0.5, 0.75)

@@ -129,7 +129,7 @@ template <int kOffsets> struct Odometer {
   }
   int64_t count() const {
     int64_t n = 1;
-    for (int d = 0; d < rank; ++d) n *= dims[d];
+    for (int d = 0; d < rank; ++d) n = times(n, dims[d]);
     return n;
   }
   void seek(int64_t k) {

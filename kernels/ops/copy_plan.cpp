@@ -117,7 +117,7 @@ CopyPlan plan_copy(DType dtype, int rank, const int64_t* dims, const int64_t* fr
   CopyPlan plan{};
   const int64_t size = size_of(dtype);
   plan.bytes = size;
-  for (int i = 0; i < rank; ++i) plan.bytes *= dims[i];
+  for (int i = 0; i < rank; ++i) plan.bytes = times(plan.bytes, dims[i]);
   if (plan.bytes == 0) return plan;
   CopyAxis axes[kMaxAxes];
   int n = sorted_axes(size, rank, dims, from, to, axes, plan);

@@ -131,7 +131,7 @@ void merge_dims(const Bind& b, Plan& p) {
   int kept = 0;
   for (int i = 1; i < p.rank; ++i) {
     if (runs_through(p, kept, i)) {
-      p.dims[kept] *= p.dims[i];
+      p.dims[kept] = times(p.dims[kept], p.dims[i]);
     } else {
       p.dims[++kept] = p.dims[i];
     }
@@ -146,7 +146,7 @@ void choose_block(Plan& p, int64_t limit, int64_t long_row) {
   if (p.rank > 0) {
     p.level = p.rank - 1;
     if (p.dims[p.level] < long_row) {
-      while (p.level > 0 && p.inner * p.dims[p.level] <= limit) p.inner *= p.dims[p.level--];
+      while (p.level > 0 && times(p.inner, p.dims[p.level]) <= limit) p.inner *= p.dims[p.level--];
     }
     const int64_t dim = p.dims[p.level];
     const int64_t most = limit / p.inner > 0 ? limit / p.inner : 1;
@@ -154,7 +154,7 @@ void choose_block(Plan& p, int64_t limit, int64_t long_row) {
     p.rows = (dim + p.chunks - 1) / p.chunks;
     p.chunks = (dim + p.rows - 1) / p.rows;
     p.blocks = p.chunks;
-    for (int i = 0; i < p.level; ++i) p.blocks *= p.dims[i];
+    for (int i = 0; i < p.level; ++i) p.blocks = times(p.blocks, p.dims[i]);
   }
   for (int m = 0; m < p.n_in + p.n_out; ++m) p.slots[m].mode = mode_of(p, p.slots[m], m >= p.n_in);
 }

@@ -42,7 +42,7 @@ inline RowMove row_move(DType dtype, int rank, const int64_t* dims, const int64_
   for (int d = rank - 1; d >= 0; --d) {
     if (dims[d] == 1) continue;
     if (from[d] != dense || to[d] != dense) return row;
-    dense *= dims[d];
+    dense = times(dense, dims[d]);
   }
   if (dtype == DType::kString) return row;
   switch (row.bytes) {

@@ -216,7 +216,7 @@ void choose_axes(ResizeParams& p, const Tensor& x, const Tensor& y) {
     if (!p.is_resized[a] && a != p.line && x.strides[a] == 1 && y.strides[a] == 1 && y.dims[a] > 1) p.block = a, p.block_size = y.dims[a];
   p.jobs = p.combinations = 1;
   for (int a = 0; a < p.rank; ++a) {
-    if (a != p.line && a != p.block) p.jobs *= y.dims[a];
+    if (a != p.line && a != p.block) p.jobs = times(p.jobs, y.dims[a]);
     if (a != p.line && p.is_resized[a]) p.combinations *= p.axes[a].taps;
   }
 }
