@@ -181,6 +181,14 @@ def test_a_kept_value_survives_fusion() -> None:
         np.testing.assert_allclose(seen[name], value, rtol=1e-5, atol=1e-4)
 
 
+def test_a_kept_value_that_nothing_else_reads() -> None:
+    model = models.from_text("g (float[N] x) => (int64[1] y) { a = Neg(x) y = Shape(a) }")
+    session = InferenceSession(model, keep=["a"], optimize=False)
+    seen: list[list[float]] = []
+    session.run(None, {"x": ones(2)}, tap=lambda name, _, value: seen.append(np.asarray(value).tolist()))
+    assert seen == [[-1.0, -1.0]]
+
+
 def test_what_a_tap_raises_ends_the_run() -> None:
     session = InferenceSession(models.from_text(models.CHAIN), keep=["b"])
 

@@ -91,6 +91,8 @@ def _fused(module: Module, maker: Instruction, floats: int, last: Instruction) -
     """The maker with the quantization in it; None where it does not fit."""
     if maker.is_dynamic or len(maker.outputs) != 1 or module.registers[floats].dtype != _FLOAT:
         return None
+    if not last.outputs:  # a tap
+        return None
     target = module.registers[last.outputs[0]]
     if target.dims is None or target.dims != module.registers[floats].dims or not fits(target, Layout.ROWS):
         return None
