@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 
-import onnx
 import onnx_ir as ir
 
 from graphopt.ir.attributes import AttributeValue, attribute
+from graphopt.ir.schemas import definition
 
 
 @cache
 def _default(domain: str, op_type: str, name: str, opset: int) -> AttributeValue | None:
-    try:
-        schema = onnx.defs.get_schema(op_type, opset, domain)
-    except onnx.defs.SchemaError:
-        return None
-    declared = schema.attributes.get(name)
+    schema = definition(domain, op_type, opset)
+    declared = None if schema is None else schema.attributes.get(name)
     if declared is None or not declared.default_value.name:
         return None
     value: AttributeValue = ir.serde.deserialize_attribute(declared.default_value).value

@@ -49,12 +49,25 @@ class Schema:
     required: tuple[str, ...]
 
 
+# Opsets of the standard that first have an operator which onnxruntime's optimizer writes into older ones too.
+_ALSO_BEFORE = {"LayerNormalization": 17}
+
+
+def definition(domain: str, op_type: str, version: int) -> defs.OpSchema | None:
+    """What `onnx.defs` says of an operator; None where there is no such one."""
+    if domain == "":
+        version = max(version, _ALSO_BEFORE.get(op_type, 0))
+    try:
+        return defs.get_schema(op_type, version, domain)
+    except defs.SchemaError:
+        return None
+
+
 @cache
 def schema(domain: str, op_type: str, version: int) -> Schema | None:
     """The signature of `op_type` in opset `version` of `domain`; None where there is no such operator."""
-    try:
-        found = defs.get_schema(op_type, version, domain)
-    except defs.SchemaError:
+    found = definition(domain, op_type, version)
+    if found is None:
         return None
     return Schema(
         since=found.since_version,

@@ -7,13 +7,13 @@ from typing import Protocol, cast
 
 import onnx
 import onnx_ir as ir
-from onnx import defs
 
 from graphopt.ir.calls import body_of_call
 from graphopt.ir.fact import Fact, OptionalFact, SequenceFact, TensorFact
 from graphopt.ir.graphs import bodies
 from graphopt.ir.inference import Facts
 from graphopt.ir.names import Names
+from graphopt.ir.schemas import definition
 from graphopt.ir.scopes import captured
 from graphopt.lowering.contributed import CONTRIBUTED, contributed_function
 
@@ -70,9 +70,8 @@ def _set_versions(node: ir.Node, imports: dict[str, int]) -> None:
 
 def _defaults(node: ir.Node, opset: int) -> dict[str, ir.Attr]:
     """The values that the standard gives to attributes which are left out."""
-    try:
-        schema = defs.get_schema(node.op_type, opset, node.domain)
-    except defs.SchemaError:
+    schema = definition(node.domain, node.op_type, opset)
+    if schema is None:
         return {}
     given = (a.default_value for a in schema.attributes.values())
     return {a.name: ir.serde.deserialize_attribute(a) for a in given if a is not None and a.name}
@@ -84,9 +83,8 @@ def _standard_body(
     """The function that the standard gives for an operator, and outer values that it takes as well."""
     if node.domain == CONTRIBUTED:
         return contributed_function(node, facts), []
-    try:
-        schema = defs.get_schema(node.op_type, opset, node.domain)
-    except defs.SchemaError:
+    schema = definition(node.domain, node.op_type, opset)
+    if schema is None:
         return None, []
     # The stubs of onnx leave functions out.
     known = cast(_Functions, schema)

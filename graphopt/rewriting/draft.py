@@ -94,9 +94,10 @@ class Draft:
         self.nodes.clear()
 
     def _require(self, domain: str, op_type: str, version: int) -> None:
-        """What the target lacks is not written, unless the model came with its domain."""
+        """What the target lacks is not written, unless it stands here or the model came with its domain."""
         target = self.editor.target
-        is_given = not target.has(domain) and domain in self.editor.model.opset_imports
+        is_here = (self.anchor.domain, self.anchor.op_type) == (domain, op_type)
+        is_given = is_here or (not target.has(domain) and domain in self.editor.model.opset_imports)
         if not is_given and not target.may_write(domain, op_type, version):
             raise spelling.NotExpressible(f"{target.name} has no {op_type} in opset {version}")
 

@@ -147,6 +147,7 @@ CASES = [
     Case("Slice", 9, 13, (X,), {"starts": [0, -2], "ends": [1, 1000], "axes": [0, 2]}),
     Case("Slice", 7, 10, (X,), {"starts": [0, 1], "ends": [1, 3]}),
     Case("TopK", 9, 11, (X,), {"k": 2, "axis": 2}, outputs=2),
+    Case("LayerNormalization", 13, 23, (X, floats(3, 4), floats(3, 4)), {"axis": 1}),
     Case("Dropout", 9, 13, (X,), {"ratio": 0.25}),
     Case("Dropout", 7, 22, (X,)),
     Case("Upsample", 8, 13, (IMAGE,), {"scales": [1.0, 1.0, 2.0, 3.0], "mode": "nearest"}),

@@ -42,6 +42,14 @@ def test_passes(case: str) -> None:
     verify(model(GOOD[case]))
 
 
+def test_layer_normalization_of_older_opsets() -> None:
+    verify(model("g (float[2] x, float[2] s) => (float[2] y) { y = LayerNormalization(x, s) }", opset=11))
+    with pytest.raises(InvalidGraph, match="GroupNormalization is not in opset 11"):
+        verify(
+            model("g (float[2, 2] x, float[2] s) => (float[2, 2] y) { y = GroupNormalization(x, s, s) }", 11)
+        )
+
+
 def test_body_may_hide_outer_names_with_its_own_inputs() -> None:
     hidden = LOOP.replace("k = Constant", "v = Relu(x) k = Constant")
     verify(model(hidden))

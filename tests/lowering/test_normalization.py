@@ -102,6 +102,23 @@ def test_normalization_of_symbolic_dims() -> None:
         assert kernels_of(model) == ["layer_norm"]
 
 
+@pytest.mark.parametrize(("dtype", "outputs", "expanded"), [(np.float32, 1, False), (np.float64, 3, True)])
+def test_layer_normalization_before_it_was_in_the_standard(
+    dtype: type[np.generic], outputs: int, expanded: bool
+) -> None:
+    """onnxruntime's optimizer writes it into models of any opset; float32 statistics of float64 are expanded."""
+    rng = np.random.default_rng(6)
+    feeds = {
+        name: rng.standard_normal(dims).astype(dtype) for name, dims in [("x", (2, 5, 24)), ("s", (24,))]
+    }
+    old, new = (node_model("LayerNormalization", feeds, outputs, opset=opset) for opset in (11, 17))
+    assert kernels_of(old) == kernels_of(new)
+    assert ("layer_norm" not in kernels_of(old)) == expanded
+    for got, wanted in zip(run(old, feeds), run(new, feeds), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_allclose(run(old, feeds)[0], reference(new, feeds)[0], rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize("dims", [["b", "t", 7], None])
 def test_reduction_of_symbolic_dims(dims: list[str | int] | None) -> None:
     rng = np.random.default_rng(3)

@@ -174,6 +174,14 @@ def test_matrix_products_over_exchanged_batch_axes():
     assert leaves(text, sizes=[{}, {"N": 1}]) == ["MatMul", "LayerNormalization"]
 
 
+def test_layer_normalization_before_it_was_in_the_standard():
+    """As onnxruntime's optimizer leaves it."""
+    text = """g (float[N,T,4] x, float[4] c) => (float[N,T,4] y) {
+        a = Transpose <perm = [1,0,2]> (x)  s = LayerNormalization(a, c)
+        y = Transpose <perm = [1,0,2]> (s) }"""
+    assert leaves(text, opset=14) == ["LayerNormalization"]
+
+
 def test_unsqueezes_of_parts_are_one_before_the_split():
     text = """g (float[N,6] x) => (float[N,1,6] y) {
         a = Pad(x, [0,1,0,0])  b = Pad(x, [0,0,0,1])  c = Unsqueeze(a, [1])  d = Unsqueeze(b, [1])
