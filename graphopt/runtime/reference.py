@@ -6,6 +6,7 @@ It knows the standard alone; those that onnxruntime contributes are run by onnxr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from graphopt.runtime.arrays import Result, from_engine, to_engine
 
 if TYPE_CHECKING:
     import onnx
+    from onnx.reference.op_run import OpRun
 
 __all__ = ["Reference"]
 
@@ -78,9 +80,24 @@ def _prepared(node: bytes) -> tuple[_Run, list[str]]:
     from onnx.reference import ReferenceEvaluator
 
     try:
-        return ReferenceEvaluator(model).run, names
+        return ReferenceEvaluator(model, new_ops=[_stft_of_any_rank()]).run, names
     except Exception as error:
         raise _nothing_runs(model, error) from error
+
+
+@cache
+def _stft_of_any_rank() -> type[OpRun]:
+    """The reference's STFT, of signals (batch, samples) as well: it takes (batch, samples, 1 or 2) alone."""
+    from onnx.reference.ops import op_stft
+
+    class STFT(op_stft.STFT):
+        op_domain = ""
+
+        def _run(self, x, *others, **attributes):  # type: ignore[no-untyped-def]
+            parts = x[..., np.newaxis] if x.ndim == 2 else x
+            return super()._run(parts, *others, **attributes)  # type: ignore[no-untyped-call]
+
+    return STFT
 
 
 def _by_onnxruntime(model: onnx.ModelProto) -> _Run:

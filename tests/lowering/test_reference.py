@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from graphopt.errors import ExecutionError
 from graphopt.runtime import InferenceSession
 from tests.lowering.comparing import Feeds, assert_same, instructions, parsed, program
+from tests.lowering.running import node_model
 
 # onnxruntime needs a locale of the machine for it: the standard's evaluator is asked instead.
 UPPER = 'StringNormalizer <case_change_action = "UPPER">'
@@ -68,6 +69,16 @@ def test_four_callers() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(call, range(4)))
+
+
+@pytest.mark.parametrize("shape", [(2, 20), (2, 20, 1)])
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_a_spectrum_of_signals_with_and_without_parts(shape: tuple[int, ...], is_declared: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, window = (rng.standard_normal(dims).astype(np.float32) for dims in (shape, (8,)))
+    feeds = {"x": x, "step": np.array(3), "w": window}
+    model = node_model("STFT", feeds, opset=17, dims={} if is_declared else {"x": None})
+    assert_same(model, feeds, rtol=1e-5, atol=1e-5)
 
 
 def test_its_error_names_it() -> None:
