@@ -97,7 +97,7 @@ __attribute__((noinline)) void conv_tile(const ConvSegments& s, const float* a, 
   for (int64_t segment = 0; segment < s.count; ++segment) {
     const float* p = a + s.offsets[segment];
     int64_t k = 0;
-    if (rows > kFewRows && streams)
+    if (chains == 1 && rows > kFewRows && streams)
       for (; k < s.length; ++k) {
         const char* at = reinterpret_cast<const char*>(w);
         ask_ahead<vectors * kVectorBytes>(at + kNearBytes, at + kFarBytes);
