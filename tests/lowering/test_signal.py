@@ -60,6 +60,15 @@ def test_frames(shape: tuple[int, ...], length: int, step: int, onesided: bool, 
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6 * max(1, np.abs(wanted).max(initial=0)))
 
 
+def test_bins_that_are_real() -> None:
+    """The first and the middle one of a real signal have no imaginary part, not even a small one."""
+    feeds = feeds_of((2, 60), 20, 5, has_window=True)
+    model = node_model("STFT", feeds, opset=17, inputs=list(feeds), constants=["step", "w", "length"])
+    imaginary = run(model, feeds)[0][..., 1]
+    np.testing.assert_array_equal(imaginary[..., [0, 10]], 0)
+    assert (imaginary[..., 1:10] != 0).all()
+
+
 def test_as_onnxruntime_on_a_view() -> None:
     graph = """g (float[N,B] x) => (float[B,p,k] y) {
         step = Constant<value_int = 3>() w = Constant<value_floats = [0.5, 1.0, 2.0, 1.0, 0.25]>()

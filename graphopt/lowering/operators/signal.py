@@ -73,8 +73,11 @@ def _bins(node: ir.Node, length: int) -> npt.NDArray[np.int64]:
 
 
 def _weights(node: ir.Node, window: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """(length, 2 * bins): the real and the imaginary part of each bin side by side."""
+    """(length, 2 * bins): the real and the imaginary part of each bin side by side.
+
+    Rounded, as sin(pi) is no 0: models take the phase of a spectrum, and of its real bins the sign of noise.
+    """
     turns = np.outer(np.arange(window.size), _bins(node, window.size)) % window.size
     angles = turns * (-2 * np.pi / window.size)
-    parts = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * window[:, np.newaxis, np.newaxis]
+    parts = np.stack([np.cos(angles), np.sin(angles)], axis=-1).round(15) * window[:, np.newaxis, np.newaxis]
     return parts.reshape(window.size, -1).astype(np.float32)
