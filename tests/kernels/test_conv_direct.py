@@ -17,7 +17,7 @@ CASES = [
     Case((1, 33, 7, 7), (50, 33, 3, 3), pads=(1, 1, 1, 1), bias=False),
     Case((1, 20, 14, 15), (33, 20, 1, 1)),
     Case((3, 20, 5, 4), (70, 20, 1, 1)),
-    Case((1, 8, 12, 4), (8, 8, 3, 3), pads=(1, 1, 1, 1)),  # tiles that sum in two chains, first of a strip or not
+    Case((1, 8, 12, 4), (8, 8, 3, 3), pads=(1, 1, 1, 1)),  # tiles of two chains, first or not
     Case((2, 20, 14, 15), (16, 20, 1, 1), strides=(2, 3)),
     Case((1, 8, 12, 11), (17, 8, 5, 5), pads=(2, 2, 2, 2)),
     Case((1, 8, 12, 11), (5, 8, 3, 2), dilations=(2, 3), pads=(3, 0, 2, 4), strides=(1, 2)),
