@@ -40,7 +40,7 @@ def with_floats(table: QuantTable, words: Sequence[str]) -> QuantTable:
 
 def quantize_but(model: Path, data: Iterable[Feeds], out: Path, words: Sequence[str]) -> graphopt.Quantized:
     """Calibrate, change the table, apply it, and write the model and the table."""
-    first = graphopt.quantize(model, data=data)
+    first = graphopt.quantize(model, data=data, deciding=None)  # all that may be; no search
     assert first.table is not None
     table = with_floats(first.table, words)
     result = graphopt.quantize(model, table=table)

@@ -148,7 +148,7 @@ def quantize(
         made = make_table(prepared, data, identity, how, tell, states)
     tell("apply")
     result = with_table(prepared, made.table) if made.table else compressed(prepared, weights_only)
-    warnings += [*made.warnings, *_left_as_it_was(path, result, made)]
+    warnings += [*made.warnings, *_left_as_it_was(path, result, made, table is not None)]
     weights = WeightBits.of(prepared, result)
     result = finished(result, target)
     give_back()
@@ -158,8 +158,8 @@ def quantize(
     return Quantized(result, made.table, replace(report, seconds=time.perf_counter() - start), made.search)
 
 
-def _left_as_it_was(path: Path, result: ir.Model, made: Made) -> list[str]:
-    """A warning where a limit left nothing in 8 bits.
+def _left_as_it_was(path: Path, result: ir.Model, made: Made, is_given: bool) -> list[str]:
+    """A warning where a limit, or a table that was given, left nothing in 8 bits.
 
     Raises:
         ModelError: There was nothing to quantize.
@@ -168,6 +168,8 @@ def _left_as_it_was(path: Path, result: ir.Model, made: Made) -> list[str]:
         return []
     if made.search is not None:
         return ["the limit leaves nothing in 8 bits"]
+    if is_given:
+        return ["the quant table leaves nothing in 8 bits"]
     raise ModelError(
         f"{path.name}: nothing in it can be quantized", hint="weights must be constant, of float32 and large"
     )

@@ -44,6 +44,13 @@ def test_one_operator_keeps_floats(model: Path, tmp_path: Path):
     assert 0 < np.abs(a - b).max() < 0.1
 
 
+def test_all_operators_keep_floats(model: Path, tmp_path: Path):
+    data = [{"x": RNG.standard_normal((50, 64)).astype(np.float32)}]
+    result = quantize_but(model, data, tmp_path / "out.onnx", ["first", "classifier"])
+    assert result.report.modes == {"float": 2}
+    assert "the quant table leaves nothing in 8 bits" in result.report.warnings
+
+
 def test_words():
     plans = {name: OperatorPlan("int8", inputs=("x",)) for name in ("a/norm", "a/mul")}
     found = with_floats(QuantTable(ModelIdentity("0" * 64, 13), {}, plans), ["norm"])

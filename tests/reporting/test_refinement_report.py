@@ -14,7 +14,8 @@ STEPS = (
 
 def test_as_json() -> None:
     found = RefinementReport(STEPS).to_dict()
-    assert found[1] == {
+    assert found.keys() == {"steps"}
+    assert found["steps"][1] == {
         "weight": "v",
         "bits": 8,
         "method": "admm",
