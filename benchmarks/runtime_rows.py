@@ -157,7 +157,9 @@ def _quantized_recogniser(folder: Path) -> list[Row]:
         given = os.environ.get("GRAPHOPT_ASR")
         for i, one in enumerate(_recordings(Path(given) / "calib.npz", 16) if given else feeds):
             np.savez(samples / f"{i}.npz", feats=one["feats"])
-        ended = run_python("graphopt", "quantize", path, "--data", samples, "-o", quantized)
+        ended = run_python(
+            "graphopt", "quantize", path, "--data", samples, "--target", "graphopt", "-o", quantized
+        )
         if ended.code:
             raise RuntimeError(f"{path}: {ended.why}")
 
